@@ -1,0 +1,269 @@
+package kv_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/kv"
+)
+
+// faulty gives Pebble files that fail as inject says.
+type faulty struct {
+	durable.FS
+	inject func(op errorfs.Op) error
+}
+
+func (f faulty) Pebble() vfs.FS {
+	return errorfs.Wrap(f.FS.Pebble(), errorfs.InjectorFunc(f.inject))
+}
+
+// fill commits n batches; batch i holds row i and the count so far.
+func fill(t testing.TB, db *kv.DB, lo, hi int) {
+	t.Helper()
+	for i := lo; i < hi; i++ {
+		put(t, db, fmt.Sprintf("row%05d", i), strings.Repeat("v", i%200), "count", strconv.Itoa(i+1))
+	}
+}
+
+// prefix reads the count and checks that exactly that many rows are there.
+func prefix(t testing.TB, db *kv.DB) (int, error) {
+	t.Helper()
+	v, ok, err := db.Get([]byte("count"))
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	if ok {
+		n, err = strconv.Atoi(string(v))
+		require.NoError(t, err)
+	}
+	i := 0
+	for row, err := range db.Scan([]byte("row"), nil) {
+		if err != nil {
+			return 0, err
+		}
+		require.Equal(t, fmt.Sprintf("row%05d", i), string(row.Key))
+		require.Equal(t, strings.Repeat("v", i%200), string(row.Value))
+		i++
+	}
+	require.Equal(t, n, i)
+	return n, nil
+}
+
+// TestCrash loses a suffix of batches and nothing else, and nothing flushed.
+func TestCrash(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	db := open(t, durable.Mem(mem))
+	flushed := 0
+	for round := range 12 {
+		fill(t, db, round*300, round*300+300)
+		if round%3 == 2 {
+			require.NoError(t, db.Flush())
+			flushed = round*300 + 300
+		}
+		for percent, seed := range []uint64{1, 2, 3, 4} {
+			cfg := vfs.CrashCloneCfg{}
+			if percent > 0 {
+				cfg.UnsyncedDataPercent, cfg.RNG = 25*percent, rand.New(rand.NewPCG(seed, uint64(round)))
+			}
+			again, err := kv.Open(kv.Options{FS: durable.Mem(mem.CrashClone(cfg)), Dir: "view"})
+			require.NoError(t, err)
+			n, err := prefix(t, again)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, n, flushed)
+			require.NoError(t, again.Close())
+		}
+	}
+}
+
+// TestFlippedBit flips one bit at a time in every file. What is read then is a
+// state that was, or an error; never anything else.
+func TestFlippedBit(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	db := open(t, durable.Mem(mem))
+	for i := range 4 {
+		fill(t, db, i*60, i*60+60)
+		require.NoError(t, db.Flush())
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	names, err := durable.Mem(mem).List("view")
+	require.NoError(t, err)
+	var failed, whole, older int
+	for _, name := range names {
+		whole0 := mem.CrashClone(vfs.CrashCloneCfg{})
+		b, err := durable.ReadFile(durable.Mem(whole0), path.Join("view", name), 1<<20)
+		require.NoError(t, err)
+		for off := rng.IntN(16); off < len(b); off += 1 + rng.IntN(len(b)/24+1) {
+			m := mem.CrashClone(vfs.CrashCloneCfg{})
+			flip(t, m, path.Join("view", name), int64(off), 1<<rng.IntN(8))
+			switch n, err := reopened(t, m); {
+			case err != nil:
+				failed++
+			case n == 240:
+				whole++
+			default:
+				require.Zero(t, n%60, "%s byte %d", name, off)
+				older++
+			}
+		}
+	}
+	t.Logf("%d failed, %d whole, %d older", failed, whole, older)
+	require.NotZero(t, failed)
+}
+
+func reopened(t testing.TB, m *vfs.MemFS) (int, error) {
+	db, err := kv.Open(kv.Options{FS: durable.Mem(m), Dir: "view"})
+	if err != nil {
+		return 0, err
+	}
+	n, err := prefix(t, db)
+	if err != nil {
+		require.ErrorIs(t, err, kv.ErrFailed)
+		_, _, again := db.Get([]byte("count"))
+		require.ErrorIs(t, again, kv.ErrFailed, "a view that failed stays failed")
+	}
+	require.NoError(t, db.Close())
+	return n, err
+}
+
+func flip(t testing.TB, m *vfs.MemFS, name string, off int64, bit byte) {
+	t.Helper()
+	f, err := durable.Mem(m).OpenWrite(name)
+	require.NoError(t, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, off)
+	require.NoError(t, err)
+	b[0] ^= bit
+	_, err = f.WriteAt(b, off)
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+}
+
+// TestFailedWrites fails one kind of write for good: every call returns, with
+// ErrFailed or before the failure, and the process lives.
+func TestFailedWrites(t *testing.T) {
+	for _, part := range []string{"MANIFEST", ".sst", "marker"} {
+		for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData, errorfs.OpFileSync, errorfs.OpCreate, errorfs.OpFileSyncTo, errorfs.OpRename} {
+			t.Run(fmt.Sprint(part, kind), func(t *testing.T) {
+				var armed, hit atomic.Bool
+				db := open(t, faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+					if armed.Load() && op.Kind == kind && strings.Contains(op.Path, part) {
+						hit.Store(true)
+						return syscall.EIO
+					}
+					return nil
+				}})
+				fill(t, db, 0, 100)
+				armed.Store(true)
+				err := db.Flush()
+				if !hit.Load() {
+					require.NoError(t, err)
+					return
+				}
+				require.ErrorIs(t, err, kv.ErrFailed)
+				require.ErrorIs(t, err, syscall.EIO)
+				<-db.Failing()
+				_, err = db.NewBatch()
+				require.ErrorIs(t, err, kv.ErrFailed)
+				_, err = db.Snapshot()
+				require.ErrorIs(t, err, kv.ErrFailed)
+				require.ErrorIs(t, db.Flush(), kv.ErrFailed)
+				for _, err := range db.Scan(nil, nil) {
+					require.ErrorIs(t, err, kv.ErrFailed)
+				}
+				require.NoError(t, db.Close())
+			})
+		}
+	}
+}
+
+// TestFailedOpen fails each write of making a view: an error, no hang.
+func TestFailedOpen(t *testing.T) {
+	for n := int64(1); ; n++ {
+		var ops atomic.Int64
+		fs := faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && ops.Add(1) == n {
+				return syscall.EIO
+			}
+			return nil
+		}}
+		db, err := kv.Open(kv.Options{FS: fs, Dir: "view"})
+		if err == nil {
+			db.Close() // may be what failed
+		}
+		if ops.Load() < n {
+			require.NoError(t, err)
+			require.Greater(t, n, int64(5))
+			return
+		}
+	}
+}
+
+// TestFullDisk waits for room, lets reads go on, and finishes when there is some.
+func TestFullDisk(t *testing.T) {
+	var full, hit atomic.Bool
+	waits := make(chan struct{}, 1)
+	fs := faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+		if full.Load() && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpCreate) {
+			if !hit.Swap(true) {
+				waits <- struct{}{}
+			}
+			return syscall.ENOSPC
+		}
+		return nil
+	}}
+	db := open(t, fs)
+	fill(t, db, 0, 100)
+	full.Store(true)
+	db.Patient()
+	flushed := make(chan error, 1)
+	go func() { flushed <- db.Flush() }()
+	<-waits
+	require.Eventually(t, db.Full, 1e10, 1e6)
+	n, err := prefix(t, db)
+	require.NoError(t, err)
+	require.Equal(t, 100, n)
+	fill(t, db, 100, 200)
+
+	full.Store(false)
+	require.NoError(t, <-flushed)
+	require.False(t, db.Full())
+	n, err = prefix(t, db)
+	require.NoError(t, err)
+	require.Equal(t, 200, n)
+
+	// Closing does not wait for room.
+	full.Store(true)
+	require.NoError(t, db.FlushSoon())
+	require.NoError(t, db.Close())
+}
+
+// TestFullDiskImpatient fails, so that Open of what rebuilds a view can say so.
+func TestFullDiskImpatient(t *testing.T) {
+	var full atomic.Bool
+	db := open(t, faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+		if full.Load() && op.Kind == errorfs.OpFileWrite {
+			return syscall.ENOSPC
+		}
+		return nil
+	}})
+	fill(t, db, 0, 100)
+	full.Store(true)
+	err := db.Flush()
+	require.ErrorIs(t, err, durable.ErrNoSpace)
+	require.ErrorIs(t, err, kv.ErrFailed)
+}

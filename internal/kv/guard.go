@@ -1,0 +1,130 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/blockframe/blockframe/internal/durable"
+)
+
+// guard receives what Pebble has to say, as its Logger and its EventListener,
+// and keeps the first thing that makes the view untrustworthy.
+type guard struct {
+	log    *slog.Logger
+	once   sync.Once
+	cause  error         // set before failed is closed
+	failed chan struct{} // closed once the view has failed
+	fatal  atomic.Bool   // Pebble stands still, locks held
+}
+
+func newGuard(log *slog.Logger) *guard {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &guard{log: log, failed: make(chan struct{})}
+}
+
+// poison keeps err, if it is the first.
+func (g *guard) poison(err error) {
+	g.once.Do(func() {
+		g.cause = fmt.Errorf("%w: %w", ErrFailed, err)
+		close(g.failed)
+		g.log.Warn("view failed", "err", err)
+	})
+}
+
+func (g *guard) err() error {
+	select {
+	case <-g.failed:
+		return g.cause
+	default:
+		return nil
+	}
+}
+
+// Infof is part of pebble.Logger.
+func (g *guard) Infof(format string, args ...any) {
+	if g.log.Enabled(context.Background(), slog.LevelDebug) {
+		g.log.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+// Errorf is part of pebble.Logger.
+func (g *guard) Errorf(format string, args ...any) { g.log.Warn(fmt.Sprintf(format, args...)) }
+
+// Fatalf is part of pebble.Logger. It poisons the view and stops the goroutine
+// where it stands. Returning would let Pebble go on as if nothing had happened.
+// Panicking and runtime.Goexit run deferred unlocks of a mutex that is not held
+// at some of the places that call Fatalf, which the Go runtime answers with the
+// end of the process. So every call that may end up here, or wait for a
+// goroutine that did, goes through DB.run.
+func (g *guard) Fatalf(format string, args ...any) {
+	g.fatal.Store(true)
+	err := fmt.Errorf(format, args...)
+	for _, arg := range args {
+		if cause, ok := arg.(error); ok {
+			err = fmt.Errorf("%w (%w)", err, durable.Classify(cause))
+		}
+	}
+	g.poison(err)
+	select {}
+}
+
+// events poisons the view when a background write failed or damage was found.
+// Without a DataCorruption of ours, Pebble would call Fatalf for it.
+func (g *guard) events() pebble.EventListener {
+	return pebble.EventListener{
+		BackgroundError: g.poison,
+		DataCorruption:  func(info pebble.DataCorruptionInfo) { g.poison(errors.New(info.String())) },
+	}
+}
+
+// run calls f, which may take locks of Pebble, and returns its error, or that of
+// the view as soon as it fails: then f is left behind.
+func (db *DB) run(f func() error) error {
+	done := make(chan error, 1)
+	db.stuck.Add(1)
+	go func() {
+		err := db.recovered(f)
+		db.stuck.Add(-1) // before done: who waits for it may look
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if failed := db.Failed(); failed != nil {
+			return failed
+		}
+		return err
+	case <-db.guard.failed:
+		return db.guard.cause
+	}
+}
+
+// recovered calls f and takes a panic for a fatal message.
+func (db *DB) recovered(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			db.guard.fatal.Store(true) // who knows which locks it held
+			db.guard.poison(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			err = db.Failed()
+		}
+	}()
+	return f()
+}
+
+// check poisons the view on an error of a read: what cannot be read cannot be
+// trusted to be absent either.
+func (db *DB) check(err error) error {
+	if err == nil {
+		return nil
+	}
+	db.guard.poison(err)
+	return db.Failed()
+}

@@ -1,0 +1,202 @@
+// Package kv keeps ordered rows in Pebble as a disposable view: whatever it
+// holds can be made again from the commit log, so it never answers from doubt.
+//
+// The three calls that matter are [Open], [DB.NewBatch] with [Batch.Commit],
+// and [DB.Snapshot]. Pebble runs without a log of its own: a crash takes the
+// rows back to some earlier batch boundary, and the owner replays from there.
+//
+// A view that fails, stays failed. The first damaged block, failed background
+// write or fatal message of Pebble poisons the DB: every call from then on
+// returns an error that matches [ErrFailed], and the owner rebuilds the view in
+// another directory. Pebble's default fatal handler ends the process, and one
+// that returns makes a commit that failed report success; here it does neither
+// (see guard.go).
+//
+// A full disk is not a failure. Once the DB is [DB.Patient], writes that find no
+// room wait for it, [DB.Full] says so, and reads go on.
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/blockframe/blockframe/internal/durable"
+)
+
+// ErrFailed is matched by the errors of a DB that is not to be trusted any more.
+// The cure is to make its content again elsewhere.
+var ErrFailed = errors.New("blockframe: view failed")
+
+// ErrClosed is matched by the errors of calls after Close.
+var ErrClosed = errors.New("blockframe: view closed")
+
+// format is the version of Pebble's files that we write: the first whose table
+// footers carry a checksum, so that no flipped bit of a table goes unseen. A
+// view of another version is rebuilt, never migrated.
+const format = pebble.FormatTableFormatV6
+
+// Options says where a DB is and how much memory it may take.
+type Options struct {
+	FS     durable.FS
+	Dir    string       // made if need be; nothing else lives in it
+	Logger *slog.Logger // nil: silent
+
+	// MemTable is the size, in bytes, at which rows in memory are written out,
+	// 0 for 4 MiB. At most two such tables are in memory at once.
+	MemTable int
+
+	// Cache is the memory for blocks of tables, in bytes, 0 for 8 MiB.
+	Cache int64
+}
+
+// DB is an open view. All methods may be called concurrently, but that batches
+// are committed one at a time.
+type DB struct {
+	pebble *pebble.DB
+	guard  *guard
+	files  *gateFS
+
+	refs   atomic.Int64 // 1 for the owner until Close, 1 for each read in progress
+	closed atomic.Bool
+	stuck  atomic.Int64 // calls inside Pebble that take its locks
+}
+
+// KV is one row. The slices are valid until the next step of the iteration.
+type KV struct{ Key, Value []byte }
+
+// Open opens the view in opts.Dir, or makes an empty one. An error that matches
+// durable.ErrNoSpace asks for room; after any other the directory is best
+// removed with [Destroy] and the view made anew.
+func Open(opts Options) (*DB, error) {
+	db := &DB{guard: newGuard(opts.Logger)}
+	db.files = newGateFS(opts.FS.Pebble())
+	db.refs.Store(1)
+	err := db.run(func() (err error) {
+		db.pebble, err = pebble.Open(opts.Dir, db.pebbleOptions(opts))
+		return err
+	})
+	if err == nil {
+		err = db.Failed()
+	}
+	if err != nil {
+		db.files.sever()
+		return nil, fmt.Errorf("view %s: %w", opts.Dir, durable.Classify(err))
+	}
+	return db, nil
+}
+
+// Destroy removes the view in dir. It must not be open.
+func Destroy(fs durable.FS, dir string) error { return fs.RemoveAll(dir) }
+
+func (db *DB) pebbleOptions(opts Options) *pebble.Options {
+	events := db.guard.events()
+	o := &pebble.Options{
+		FS:                 db.files,
+		DisableWAL:         true,
+		FormatMajorVersion: format,
+		Logger:             db.guard,
+		EventListener:      &events,
+		MemTableSize:       uint64(opts.MemTable),
+		CacheSize:          opts.Cache,
+		MaxOpenFiles:       256,
+	}
+	if o.MemTableSize == 0 {
+		o.MemTableSize = 4 << 20
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 8 << 20
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// Failed returns nil, or the first reason not to trust the view. It matches
+// ErrFailed.
+func (db *DB) Failed() error { return db.guard.err() }
+
+// Failing is closed once the view has failed.
+func (db *DB) Failing() <-chan struct{} { return db.guard.failed }
+
+// Patient makes writes that find the disk full wait until there is room or the
+// DB is closed. Before, they fail the view.
+func (db *DB) Patient() { db.files.patient.Store(true) }
+
+// Full reports whether a write of the view waits for room. Commits go on until
+// the rows in memory have no room either, and wait then: ask before.
+func (db *DB) Full() bool { return db.files.waiting.Load() > 0 }
+
+// Flush writes all rows out. On disk when it returns.
+func (db *DB) Flush() error {
+	if err := db.acquire(); err != nil {
+		return err
+	}
+	defer db.release()
+	return db.run(db.pebble.Flush)
+}
+
+// FlushSoon starts what Flush does and does not wait for its end.
+func (db *DB) FlushSoon() error {
+	if err := db.acquire(); err != nil {
+		return err
+	}
+	defer db.release()
+	return db.run(func() error {
+		_, err := db.pebble.AsyncFlush()
+		return err
+	})
+}
+
+// Close releases the view without flushing it. Reads in progress end with
+// ErrClosed at their next step; the last of them releases the files. Closing
+// again does nothing.
+func (db *DB) Close() error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	db.files.giveUp()
+	return db.release()
+}
+
+// acquire keeps Pebble open until release.
+func (db *DB) acquire() error {
+	for {
+		n := db.refs.Load()
+		if n <= 0 || db.closed.Load() {
+			return ErrClosed
+		}
+		if !db.refs.CompareAndSwap(n, n+1) {
+			continue
+		}
+		if err := db.Failed(); err != nil {
+			db.release()
+			return err
+		}
+		return nil
+	}
+}
+
+func (db *DB) release() error {
+	if db.refs.Add(-1) > 0 {
+		return nil
+	}
+	if db.guard.fatal.Load() || db.stuck.Load() > 0 {
+		// A goroutine stands still inside Pebble with its locks held, and
+		// closing would stand behind it. What is left: nothing more is
+		// written, its memory and files stay until the process ends.
+		db.files.sever()
+		return nil
+	}
+	err := db.run(db.pebble.Close)
+	db.files.sever()
+	if db.Failed() != nil {
+		return nil // told already
+	}
+	return err
+}

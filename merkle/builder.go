@@ -14,7 +14,8 @@ import (
 // that calls Add, outside the lock: the lock is held for some 20 ns per block,
 // the hash of a 64 KiB block takes some 13 µs.
 //
-// A Builder keeps 33 bytes per block. It is used for one extent.
+// A Builder keeps 33 bytes per block, of at most [MaxBlocks]. It is used for one
+// extent, which begins below 2^63-2^44.
 type Builder struct {
 	offset    int64
 	blockSize int
@@ -39,7 +40,7 @@ func NewBuilder(offset int64, blockSize int) *Builder {
 	return b
 }
 
-// Add hashes block i of the extent, 0 <= i. Every block but the last is
+// Add hashes block i of the extent, 0 <= i < MaxBlocks. Every block but the last is
 // blockSize bytes long. The block is not retained. Adding the same block again
 // changes nothing; adding another one in its place, an empty or an overlong one
 // makes Finish fail. Add may be called concurrently.
@@ -48,8 +49,8 @@ func (b *Builder) Add(i int, block []byte) {
 		b.fail(fmt.Errorf("merkle: block %d of %d bytes, block size %d", i, len(block), b.blockSize))
 		return
 	}
-	if b.offset < 0 || int64(i) > (math.MaxInt64-b.offset)/int64(b.blockSize)-1 {
-		b.fail(fmt.Errorf("merkle: block %d of an extent at offset %d is past any stream's end", i, b.offset))
+	if i >= MaxBlocks || b.offset < 0 || b.offset > math.MaxInt64-MaxBlocks*MaxBlockSize {
+		b.fail(fmt.Errorf("merkle: block %d of an extent at offset %d is past its limits", i, b.offset))
 		return
 	}
 	at := b.offset + int64(i)*int64(b.blockSize)

@@ -51,6 +51,10 @@ const (
 	MaxBlockSize = 1 << 20
 )
 
+// MaxBlocks is the most blocks of one extent that a [Builder] takes and a valid
+// [Table] has: 1 TiB in blocks of 64 KiB. A stream may have more.
+const MaxBlocks = 1 << 24
+
 // ValidBlockSize reports whether n is a power of two in [MinBlockSize,
 // MaxBlockSize].
 func ValidBlockSize(n int) bool {

@@ -120,8 +120,9 @@ func (p *Proof) kind(a, b int64) int {
 	return split
 }
 
-// outside reports whether no block of [a, b) is in the range.
-func (p *Proof) outside(a, b int64) bool { return p.Lo == p.Hi || b <= p.Lo || p.Hi <= a }
+// outside reports whether no block of [a, b) is in the range. An empty range is
+// [0, 0), so everything is.
+func (p *Proof) outside(a, b int64) bool { return b <= p.Lo || p.Hi <= a }
 
 // inside reports whether all blocks of [a, b) are in the range.
 func (p *Proof) inside(a, b int64) bool { return p.Lo <= a && b <= p.Hi }

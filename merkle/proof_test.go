@@ -197,9 +197,10 @@ func TestDamagedProofs(t *testing.T) {
 				requireRefused(t, id, r, bad, part, "size %d %v bit %d", n, r, bit)
 			}
 			for cut := range raw {
-				requireRefused(t, id, r, raw[:cut], part, "size %d %v cut to %d", n, r, cut)
+				require.ErrorIs(t, new(merkle.Proof).UnmarshalBinary(raw[:cut]), frame.ErrCorrupt, "size %d %v cut to %d", n, r, cut)
 			}
-			requireRefused(t, id, r, append(slices.Clone(raw), 0), part, "size %d %v byte added", n, r)
+			require.ErrorIs(t, new(merkle.Proof).UnmarshalBinary(append(slices.Clone(raw), 0)), frame.ErrCorrupt, "size %d %v byte added", n, r)
+			requireFormChecked(t, id, r, p)
 			for i := 1; i < len(p.CVs); i++ {
 				bad := *p
 				bad.CVs = slices.Clone(p.CVs)
@@ -208,6 +209,26 @@ func TestDamagedProofs(t *testing.T) {
 				require.ErrorIs(t, err, frame.ErrCorrupt)
 			}
 		}
+	}
+}
+
+// requireFormChecked opens proofs that no decoder would let through.
+func requireFormChecked(t *testing.T, id merkle.CV, r merkle.Range, p *merkle.Proof) {
+	t.Helper()
+	more, chunk := *p, *p
+	more.CVs = append(slices.Clone(p.CVs), merkle.CV{})
+	chunk.Last = append(slices.Clone(p.Last), 0)
+	bad := []merkle.Proof{more, chunk, {}}
+	if len(p.CVs) > 0 {
+		less := *p
+		less.CVs = p.CVs[1:]
+		bad = append(bad, less)
+	}
+	for i := range bad {
+		_, err := bad[i].Open(id, r)
+		require.ErrorIs(t, err, frame.ErrCorrupt)
+		_, err = bad[i].MarshalBinary()
+		require.ErrorIs(t, err, frame.ErrCorrupt)
 	}
 }
 
@@ -364,6 +385,7 @@ func TestSliceCheckAllocs(t *testing.T) {
 	}
 	require.True(t, s.Check(5, part[len(part)-1:]))
 	require.False(t, s.Check(2, nil))
+	require.False(t, s.Check(2, make([]byte, merkle.MaxBlockSize+1)))
 	if testing.Short() {
 		t.Skip("-short runs with -race, which allocates on its own")
 	}

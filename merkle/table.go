@@ -36,7 +36,7 @@ func (t *Table) Validate() error {
 		return fmt.Errorf("merkle: whole stream at offset %d", t.Offset)
 	case t.Length == 0 && !t.Whole:
 		return fmt.Errorf("merkle: empty extent at offset %d of a longer stream", t.Offset)
-	case int64(len(t.CVs)) != n:
+	case int64(len(t.CVs)) != n || n > MaxBlocks:
 		return fmt.Errorf("merkle: table of %d entries for %d blocks", len(t.CVs), n)
 	case !aligned(t.Offset, n, t.BlockSize):
 		return fmt.Errorf("merkle: %d blocks of %d bytes at offset %d are not a subtree", n, t.BlockSize, t.Offset)

@@ -2,6 +2,7 @@ package merkle_test
 
 import (
 	"hash"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -52,7 +53,7 @@ func foldExtents(t *testing.T, data []byte, extent int) merkle.CV {
 // The same at full size: extents of 256 MiB, content made as it goes.
 func TestExtentsHeavy(t *testing.T) {
 	if os.Getenv("BLOCKFRAME_HEAVY") == "" {
-		t.Skip("hashes 2.5 GiB: set BLOCKFRAME_HEAVY=1")
+		t.Skip("hashes 1.75 GiB: set BLOCKFRAME_HEAVY=1")
 	}
 	const extent = 256 << 20
 	for _, n := range []int64{extent - 1, extent, extent + 1, extent + 1024, 3*extent + 1} {
@@ -104,6 +105,7 @@ func TestCheck(t *testing.T) {
 				require.False(t, tab.Check(i, blk), "size %d block %d bit %d", n, i, bit)
 			}
 			require.False(t, tab.Check(0, nil))
+			require.False(t, tab.Check(0, make([]byte, merkle.MaxBlockSize+1)))
 		}
 	}
 	zeros := make([]byte, 2*B)
@@ -179,7 +181,9 @@ func TestBuilderMisuse(t *testing.T) {
 		{"empty block", 0, B, adds{0: nil}, 0, true},
 		{"overlong block", 0, B, adds{0: noise(B+1, 3)}, B + 1, true},
 		{"negative block", 0, B, adds{-1: full, 0: full}, B, true},
-		{"far past the end", 0, B, adds{0: full, 1<<63 - 1: full}, B, true},
+		{"far past the end", 0, B, adds{0: full, math.MaxInt: full}, B, true},
+		{"past the limit", 0, B, adds{0: full, merkle.MaxBlocks: full}, B, true},
+		{"at the end of all", 1<<63 - B, B, adds{0: full}, B, false},
 	}
 	for _, c := range cases {
 		b := merkle.NewBuilder(c.offset, c.blockSize)

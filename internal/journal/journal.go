@@ -1,0 +1,472 @@
+package journal
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// DefaultSegmentSize is the size of a segment in bytes.
+const DefaultSegmentSize = 16 << 20
+
+// Options say where a log is and how to treat it.
+type Options struct {
+	// Members are the copies: 1 to 8, names distinct, in any order. The set is
+	// fixed when the log is made.
+	Members []Member
+
+	// StoreID is the store whose log this is; a member of another store counts
+	// as missing.
+	StoreID [16]byte
+
+	// Create makes the log if there is none yet, the directories included. It
+	// changes nothing about a log that holds a record: a missing or empty member
+	// of it stays missing.
+	Create bool
+
+	// ReadOnly opens without a write of any kind, for an inspection.
+	ReadOnly bool
+
+	// SegmentSize is that of segments to be made, in bytes: a multiple of 4096,
+	// 16 KiB to 1 GiB; 0 means DefaultSegmentSize. No frame is larger than a
+	// segment, less 8 KiB.
+	SegmentSize int64
+
+	// Sequential writes to one member after the other, in order, and makes
+	// spare segments in the foreground, for tests that record file operations.
+	Sequential bool
+
+	// Logger hears of repairs and torn tails. Nil means silent.
+	Logger *slog.Logger
+}
+
+// validate reports every problem, and fills in the defaults.
+func (o *Options) validate() error {
+	if o.SegmentSize == 0 {
+		o.SegmentSize = DefaultSegmentSize
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	err := checkNames(o.names())
+	if o.SegmentSize < minSegment || o.SegmentSize > maxSegment || o.SegmentSize%frame.Grid != 0 {
+		err = errors.Join(err, fmt.Errorf("segment size %d is not a multiple of %d between %d and %d", o.SegmentSize, frame.Grid, minSegment, maxSegment))
+	}
+	for _, m := range o.Members {
+		if m.FS == nil || m.Dir == "" {
+			err = errors.Join(err, fmt.Errorf("member %q has no directory", m.Name))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w: %w", fs.ErrInvalid, err)
+	}
+	return nil
+}
+
+func (o *Options) names() []string {
+	var names []string
+	for _, m := range o.Members {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// Journal is an open commit log. Its methods may be called from several
+// goroutines; Append and Prove run one at a time. One process has a log open
+// for writing at a time: the caller holds a lock that says so.
+type Journal struct {
+	opts    Options
+	log     *slog.Logger
+	members []*member // those that every frame goes to
+	readers []*member // those that frames may be read from
+
+	mu      sync.Mutex
+	segs    []*header // by number, from the oldest; appended to, never changed
+	end     int64     // where the next frame goes in the newest segment
+	prev    frame.Hash
+	next    uint64 // index of the next record
+	proven  bool   // nothing that was acknowledged hangs on the last frame alone
+	sealer  sealer // of the newest segment
+	pending *header
+	snap    Snapshot // for headers to come
+	reason  error    // why the log is read-only, or nil
+	closed  bool
+	buf     []byte
+	errs    []error // of each member, in each
+
+	last   atomic.Uint64
+	spares sync.WaitGroup // the goroutine that makes spares
+	tried  bool           // spares were made, or not, in this segment
+
+	healMu  sync.Mutex // held over a repair
+	seenMu  sync.Mutex
+	repairs []Damage
+}
+
+// keepRepairs bounds what Repairs remembers.
+const keepRepairs = 1000
+
+// keepBuffer bounds the buffer that is kept from one Append to the next.
+const keepBuffer = 1 << 20
+
+// Last returns the index of the newest record, 0 when there is none.
+func (j *Journal) Last() uint64 { return j.last.Load() }
+
+// First returns the index of the oldest record that the log still holds, or of
+// the next record if it holds none.
+func (j *Journal) First() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.segs[0].first
+}
+
+// ReadOnly returns nil, or why nothing can be appended: an error that matches
+// ErrReadOnly and names the member. It stays so until the log is opened again.
+func (j *Journal) ReadOnly() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reason
+}
+
+// Append writes the records as one frame to all members and syncs each. When it
+// returns nil, all of them are durable on every member, numbered from first on.
+// It does not retain them. All records of one call are in the log or none is.
+//
+// Errors: ErrTooLarge and durable.ErrNoSpace mean that nothing was written and
+// the log works on. ErrUncertain means that a member failed with the frame under
+// way: the records may be found in the log when it is opened again, and until
+// then the log is read-only. ErrReadOnly: nothing was written.
+//
+// It costs about one fdatasync where members are on different disks, a little
+// more on one disk.
+func (j *Journal) Append(records [][]byte) (first uint64, err error) {
+	if err := j.checkBatch(records); err != nil {
+		return 0, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.writable(); err != nil {
+		return 0, err
+	}
+	first = j.next
+	if err := j.append(records); err != nil {
+		return 0, err
+	}
+	return first, nil
+}
+
+// Prove writes an empty frame if the last frame holds records. While that frame
+// was the last, damage of all its copies at once would have looked like a torn
+// tail; from now on it would be found. The caller does so shortly after the last
+// Append of a burst. Errors are those of Append.
+func (j *Journal) Prove() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.writable(); err != nil {
+		return err
+	}
+	return j.prove()
+}
+
+func (j *Journal) prove() error {
+	if j.proven {
+		return nil
+	}
+	return j.append(nil)
+}
+
+// checkBatch holds the limits of a frame.
+func (j *Journal) checkBatch(records [][]byte) error {
+	if len(records) == 0 {
+		return fmt.Errorf("log append: %w: no records", fs.ErrInvalid)
+	}
+	total := int64(0)
+	for i, r := range records {
+		if len(r) > MaxRecord {
+			return fmt.Errorf("%w: record %d of the batch has %d bytes, want at most %d", ErrTooLarge, i, len(r), MaxRecord)
+		}
+		total += perEntry + int64(len(r))
+	}
+	if limit := min(MaxBatch, j.opts.SegmentSize-headArea-overhead); total > limit {
+		return fmt.Errorf("%w: the batch has %d bytes, want at most %d", ErrTooLarge, total, limit)
+	}
+	return nil
+}
+
+func (j *Journal) writable() error {
+	if j.closed {
+		return fmt.Errorf("log: %w", fs.ErrClosed)
+	}
+	return j.reason
+}
+
+// append writes one frame, empty without records.
+func (j *Journal) append(records [][]byte) error {
+	size := frameSize(bodySize(records))
+	// Once a next segment was begun it may be on some disk, and it says what
+	// the last frame before it is.
+	if j.pending != nil || j.end+size > j.newest().size {
+		if err := j.rotate(); err != nil {
+			return err
+		}
+	}
+	m := mark{offset: j.end, first: j.next, prev: j.prev}
+	buf := encodeFrame(j.buf, j.sealer, j.newest().epoch, &m, records)
+	if j.buf = buf; cap(buf) > keepBuffer {
+		j.buf = nil
+	}
+	if err := j.commit(buf, m); err != nil {
+		return err
+	}
+	j.makeSpares()
+	return nil
+}
+
+// commit writes an encoded frame to all members. Until it is synced on all, a
+// crash leaves it on some, none, or torn: Open copies it or cuts it off.
+func (j *Journal) commit(buf []byte, m mark) error {
+	err := j.each(func(mb *member) error { return mb.write(buf, m.offset) })
+	if errors.Is(err, durable.ErrNoSpace) {
+		return j.cut(buf, m, err)
+	}
+	if err != nil {
+		j.fail(err)
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	j.end, j.prev, j.next = m.offset+m.size, m.hash, m.first+uint64(m.count)
+	j.proven = m.count == 0
+	j.last.Store(j.next - 1)
+	return nil
+}
+
+// cut zeroes the frame on all members, so that it is as if it had never been
+// written. Every page that a failed sync may have dropped is written anew here,
+// so a sync that succeeds now vouches for all of them.
+func (j *Journal) cut(buf []byte, m mark, cause error) error {
+	clear(buf)
+	if err := j.each(func(mb *member) error { return mb.write(buf, m.offset) }); err != nil {
+		// Not to be taken for a full disk that changed nothing: hence %v.
+		err = fmt.Errorf("%v; and to cut the frame away: %v", cause, err)
+		j.fail(err)
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	// A crash before this point leaves the frame or not; after it, no frame.
+	return fmt.Errorf("log append: %w", cause)
+}
+
+// rotate makes the next segment durable on all members and goes on there. If a
+// disk is full it can be called again: what is done on the other members
+// remains, because the header is the same at each try.
+func (j *Journal) rotate() error {
+	if j.pending == nil {
+		j.pending = j.nextHeader()
+	}
+	j.spares.Wait()
+	err := j.each(func(m *member) (err error) {
+		if m.next == nil {
+			m.next, err = m.install(j.pending, nil)
+		}
+		return err
+	})
+	// A crash here leaves the new segment on some members: Open makes it on the
+	// others, for it is empty.
+	if errors.Is(err, durable.ErrNoSpace) {
+		return fmt.Errorf("log segment %s: %w", segmentName(j.pending.number), err)
+	}
+	if err != nil {
+		return j.fail(err)
+	}
+	for _, m := range j.members {
+		if err := m.f.Close(); err != nil {
+			j.log.Warn("log segment not closed", "member", m.Name, "err", err) // it was synced
+		}
+		m.f, m.next = m.next, nil
+	}
+	j.adopt(j.pending)
+	return nil
+}
+
+// nextHeader returns the header of the segment after the newest.
+func (j *Journal) nextHeader() *header {
+	h := *j.newest()
+	h.compat = 0
+	h.number, h.first, h.size, h.prev, h.snapshot = h.number+1, j.next, j.opts.SegmentSize, j.prev, j.snap
+	rand.Read(h.key[:]) // never fails (crypto/rand)
+	return &h
+}
+
+// adopt makes h, which is durable on all members and empty, the newest segment.
+// Its header names the frame before it, and so proves it.
+func (j *Journal) adopt(h *header) {
+	j.segs = append(j.segs, h)
+	j.end, j.prev, j.sealer = headArea, h.sum(), newSealer(h.key)
+	j.proven, j.pending, j.tried = true, nil, false
+}
+
+func (j *Journal) newest() *header { return j.segs[len(j.segs)-1] }
+
+// makeSpares has the file for the next segment made beforehand, once this one
+// is half full: then a rotation is quick, and a disk that fills up is noticed
+// while there is room for the records that make space.
+func (j *Journal) makeSpares() {
+	if j.tried || j.end < j.newest().size/2 {
+		return
+	}
+	j.tried = true
+	size := j.opts.SegmentSize
+	make := func() {
+		for _, m := range j.members {
+			if err := m.prepare(size); err != nil {
+				j.log.Warn("no spare log segment yet", "member", m.Name, "err", err)
+			}
+		}
+	}
+	if j.opts.Sequential {
+		make()
+		return
+	}
+	j.spares.Go(make) // Close and rotate wait for it
+}
+
+// each calls do for every member, at once unless Options.Sequential, and
+// returns their errors, each with the member's name. If any is other than a
+// full disk, the result does not match durable.ErrNoSpace.
+func (j *Journal) each(do func(*member) error) error {
+	clear(j.errs)
+	var wg sync.WaitGroup
+	for i, m := range j.members[1:] {
+		if j.opts.Sequential {
+			break
+		}
+		wg.Go(func() { j.errs[i+1] = do(m) })
+	}
+	j.errs[0] = do(j.members[0])
+	for i, m := range j.members[1:] {
+		if j.opts.Sequential {
+			j.errs[i+1] = do(m)
+		}
+	}
+	wg.Wait()
+	return j.worst()
+}
+
+func (j *Journal) worst() error {
+	var full, failed error
+	for i, err := range j.errs {
+		switch {
+		case err == nil:
+		case errors.Is(err, durable.ErrNoSpace):
+			full = errors.Join(full, fmt.Errorf("log member %s: %w", j.members[i].Name, err))
+		default:
+			failed = errors.Join(failed, fmt.Errorf("log member %s: %w", j.members[i].Name, err))
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return full
+}
+
+// fail makes the log read-only and returns the reason. The first one stays.
+func (j *Journal) fail(err error) error {
+	if j.reason == nil {
+		j.reason = fmt.Errorf("%w: %w", ErrReadOnly, err)
+		j.log.Error("log is read-only until it is opened again", "err", err)
+	}
+	return j.reason
+}
+
+// SetSnapshot names the newest snapshot of the view. Headers of segments made
+// from now on carry it.
+func (j *Journal) SetSnapshot(s Snapshot) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.snap = s
+}
+
+// Snapshot returns what SetSnapshot was given, or what the newest segment names.
+func (j *Journal) Snapshot() Snapshot {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.snap
+}
+
+// Segment describes one segment. Records are [First, Last]; there are none if
+// Last is First-1.
+type Segment struct {
+	Number      uint64
+	Name        string // file name on every member
+	First, Last uint64
+	Size        int64 // bytes on each member
+	Sealed      bool  // no record will be added
+	Snapshot    Snapshot
+}
+
+// Segments returns the segments that the log holds, from the oldest.
+func (j *Journal) Segments() []Segment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := make([]Segment, len(j.segs))
+	for i, h := range j.segs {
+		out[i] = Segment{Number: h.number, Name: segmentName(h.number), First: h.first, Last: j.next - 1, Size: h.size, Snapshot: h.snapshot}
+		if i > 0 {
+			out[i-1].Last, out[i-1].Sealed = h.first-1, true
+		}
+	}
+	return out
+}
+
+// Size returns the bytes that the segments take on each member.
+func (j *Journal) Size() (n int64) {
+	for _, s := range j.Segments() {
+		n += s.Size
+	}
+	return n
+}
+
+// Repairs returns the damage that was found and repaired since Open began, the
+// first 1000 places of it. A torn tail is no damage.
+func (j *Journal) Repairs() []Damage {
+	j.seenMu.Lock()
+	defer j.seenMu.Unlock()
+	return slices.Clone(j.repairs)
+}
+
+func (j *Journal) repaired(d Damage) {
+	j.log.Warn("log repaired from another copy", "member", d.Member, "segment", d.Segment, "offset", d.Offset, "reason", d.Reason)
+	j.seenMu.Lock()
+	defer j.seenMu.Unlock()
+	if len(j.repairs) < keepRepairs {
+		j.repairs = append(j.repairs, d)
+	}
+}
+
+// Close proves the last frame and closes the files. All that was acknowledged
+// is durable without it. Calls after the first do nothing.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	var err error
+	if j.reason == nil {
+		if err = j.prove(); errors.Is(err, durable.ErrNoSpace) {
+			err = nil // what it would have proven is durable all the same
+		}
+	}
+	j.closed = true
+	j.spares.Wait()
+	for _, m := range j.members {
+		err = errors.Join(err, m.close())
+	}
+	return err
+}

@@ -1,0 +1,199 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+const (
+	spareName = "spare"
+	spareTemp = "spare.tmp"
+
+	zeroChunk = 1 << 20
+)
+
+// Member is one copy of the log: a directory of its own, on a disk of its own
+// where there are several.
+type Member struct {
+	FS   durable.FS
+	Dir  string // slash-separated; made by Options.Create if absent
+	Name string // its name in the log set, for good; 1 to 128 bytes
+}
+
+// member is a Member at work. Its methods are called by one goroutine at a time.
+type member struct {
+	Member
+	f     durable.File // the newest segment, open for writing
+	next  durable.File // the segment to come, when it is complete on this member
+	spare int64        // size of the zeroed file in wait, 0 if there is none
+}
+
+func (m *member) path(name string) string { return path.Join(m.Dir, name) }
+
+// list returns the numbers of the member's segments, in order, and notes a spare.
+func (m *member) list() ([]uint64, error) {
+	names, err := m.FS.List(m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []uint64
+	for _, n := range names {
+		if number, ok := parseSegmentName(n); ok {
+			numbers = append(numbers, number)
+		} else if n == spareName {
+			if info, err := m.FS.Stat(m.path(n)); err == nil {
+				m.spare = info.Size
+			}
+		}
+	}
+	return numbers, nil
+}
+
+// prepare makes the spare: a file of size zeros, written and not only
+// allocated, so that a later sync of a frame has no metadata to write.
+func (m *member) prepare(size int64) error {
+	if m.spare == size {
+		return nil
+	}
+	m.spare = 0
+	if err := m.remove(spareTemp); err != nil {
+		return err
+	}
+	f, err := m.FS.Create(m.path(spareTemp), durable.CreateOptions{Size: size})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeZeros(f, size), f.Close()); err != nil {
+		// What space it took is wanted for others; if it cannot be removed the
+		// next prepare tries again.
+		return errors.Join(err, m.remove(spareTemp))
+	}
+	// A crash up to here leaves a temporary file, removed by the next prepare.
+	if err := m.FS.Rename(m.path(spareTemp), m.path(spareName)); err != nil {
+		return err
+	}
+	m.spare = size
+	return nil
+}
+
+// writeZeros fills f with size zeros and syncs it.
+func writeZeros(f durable.File, size int64) error {
+	zeros := frame.Aligned(int(min(size, zeroChunk)))
+	for off := int64(0); off < size; off += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(size-off, int64(len(zeros)))], off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// install turns the spare into the segment h, with what fill (nil for nothing)
+// writes into it, and replaces a segment of that name. The segment is durable
+// and complete when it returns, and open for writing.
+func (m *member) install(h *header, fill func(durable.File) error) (durable.File, error) {
+	if err := m.prepare(h.size); err != nil {
+		return nil, err
+	}
+	f, err := m.FS.OpenWrite(m.path(spareName))
+	if err != nil {
+		return nil, err
+	}
+	m.spare = 0 // from here on it is not only zeros
+	err = writeHeads(f, h, [2]bool{})
+	if err == nil && fill != nil {
+		err = fill(f)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(err, m.remove(spareName))
+	}
+	// A crash here leaves a spare that begins with a header, which the next
+	// install overwrites.
+	name := m.path(segmentName(h.number))
+	if err := m.FS.Rename(m.path(spareName), name); err != nil {
+		return nil, errors.Join(err, m.remove(spareName))
+	}
+	// A crash here leaves the complete segment under either name.
+	if err := m.FS.SyncDir(m.Dir); err != nil {
+		return nil, err
+	}
+	return m.FS.OpenWrite(name)
+}
+
+// writeHeads writes the two copies of the header, but for those that are good.
+func writeHeads(f durable.File, h *header, good [2]bool) error {
+	b := frame.Aligned(headerSize)
+	copy(b, h.encode())
+	for i, ok := range good {
+		if ok {
+			continue
+		}
+		if _, err := f.WriteAt(b, int64(i)*headerSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts b at offset off of the newest segment, and syncs it.
+func (m *member) write(b []byte, off int64) error {
+	if _, err := m.f.WriteAt(b, off); err != nil {
+		return err
+	}
+	return m.f.Sync()
+}
+
+// remove removes one of the member's files; absent is success.
+func (m *member) remove(name string) error {
+	if err := m.FS.Remove(m.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// open opens a segment for reading; the window is empty if it cannot be opened.
+func (m *member) open(number uint64, uncached bool) (*window, error) {
+	f, err := m.FS.Open(m.path(segmentName(number)), durable.OpenOptions{Uncached: uncached})
+	if err != nil {
+		return &window{}, err
+	}
+	return &window{f: f}, nil
+}
+
+// readHeads returns the good copies of a segment's header, nil where a copy is
+// bad or belongs to another segment, and frame.ErrVersion if both are from the
+// future.
+func readHeads(w *window, number uint64) (heads [2]*header, err error) {
+	for i := range heads {
+		b, ok := w.at(int64(i)*headerSize, headerSize)
+		if !ok {
+			continue
+		}
+		h, herr := decodeHeader(b)
+		if errors.Is(herr, frame.ErrVersion) {
+			err = fmt.Errorf("segment %s: %w", segmentName(number), herr)
+		}
+		if herr == nil && h.number == number {
+			heads[i] = h
+		}
+	}
+	return heads, err
+}
+
+// close closes what is open for writing.
+func (m *member) close() (err error) {
+	for _, f := range []durable.File{m.f, m.next} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	m.f, m.next = nil, nil
+	return err
+}

@@ -1,0 +1,203 @@
+package journal
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Open opens the log, or makes it (Options.Create). When it returns, the last
+// frame of every member that takes frames is the same, and durable.
+//
+// Errors: frame.ErrCorrupt (a *Damage) if every copy is damaged at one place of
+// the newest segment, or in the headers of another; ErrDiverged;
+// frame.ErrVersion; fs.ErrNotExist if there is no log and Create is not set;
+// fs.ErrInvalid for Options that make no sense. In all of these nothing was
+// changed. With a member missing, empty or stale, and with one that fails while
+// it is brought up to date, the log opens read-only: see ReadOnly.
+func Open(opts Options) (*Journal, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	states, err := surveyMembers(&opts)
+	if err != nil {
+		return nil, err
+	}
+	segs, err := unite(states)
+	if err != nil {
+		return nil, err
+	}
+	if len(segs) == 0 {
+		if segs, err = create(&opts, states); err != nil {
+			return nil, err
+		}
+	}
+	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot}
+	if err := j.settle(states); err != nil {
+		return nil, errors.Join(err, j.closeFiles())
+	}
+	j.settleOlder(states)
+	return j, nil
+}
+
+// create makes the first segment on the first member; settle makes it on the
+// others. It keeps its hands off directories that hold anything of a log.
+func create(o *Options, states []*copyState) ([]*header, error) {
+	var gone error
+	for _, c := range states {
+		if c.gone != nil {
+			gone = errors.Join(gone, fmt.Errorf("log member %s: %w", c.Name, c.gone))
+		}
+	}
+	if !o.Create || o.ReadOnly || gone != nil {
+		return nil, errors.Join(fmt.Errorf("log: %w: no member holds a segment of it", fs.ErrNotExist), gone)
+	}
+	h := &header{store: o.StoreID, number: 1, epoch: 1, first: 1, size: o.SegmentSize, members: o.names()}
+	rand.Read(h.key[:]) // never fails (crypto/rand)
+	c := states[0]
+	err := c.FS.MkdirAll(c.Dir)
+	if err == nil {
+		c.f, err = c.install(h, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("log member %s: %w", c.Name, err)
+	}
+	// A crash here leaves a log without a record on one member: Create goes on.
+	c.segs[1] = &segmentState{heads: [2]*header{h, h}, size: h.size}
+	return []*header{h}, nil
+}
+
+// settle finds the chain of the newest segment, decides which members take
+// frames, and brings them to that chain, synced.
+func (j *Journal) settle(states []*copyState) error {
+	h := j.newest()
+	j.sealer = newSealer(h.key)
+	windows, scans := j.scanCopies(states, h)
+	defer closeAll(windows)
+	frames, err := chain(h, present(scans), nil)
+	if err != nil {
+		return err
+	}
+	classify(&j.opts, states, h, scans, frames, len(j.segs) > 1)
+	j.end, j.prev, j.next = headArea, endHash(h, frames), endIndex(h, frames)
+	j.proven = true
+	if n := len(frames); n > 0 {
+		j.end, j.proven = frames[n-1].offset+frames[n-1].size, frames[n-1].count == 0
+	}
+	j.last.Store(j.next - 1)
+
+	fix := repair{j: j, h: h, sealer: j.sealer, chain: frames, windows: windows, scans: scans, tail: true}
+	reason := missingNames(&j.opts, h)
+	for i, c := range states {
+		if c.present() {
+			j.readers = append(j.readers, c.member)
+		}
+		if c.gone == nil && !j.opts.ReadOnly {
+			c.gone = fix.bring(c, i)
+		}
+		if c.gone != nil {
+			c.close() // what it was to be synced for, its failure answers
+			reason = errors.Join(reason, fmt.Errorf("log member %s is missing or failed: %w", c.Name, c.gone))
+			continue
+		}
+		j.members = append(j.members, c.member)
+	}
+	// A crash up to here, at any point, leaves copies of which at least one has
+	// the whole chain: the next Open finds the same.
+	if j.opts.ReadOnly {
+		reason = errors.Join(errors.New("opened for reading"), reason)
+	}
+	if reason != nil {
+		j.fail(reason)
+	}
+	if len(j.members) == 0 {
+		return fmt.Errorf("log: no member can be used: %w", reason)
+	}
+	j.errs = make([]error, len(j.members))
+	return nil
+}
+
+// bring makes the newest segment of a member equal to the chain, durably, and
+// leaves it open for writing. states[i] is c.
+func (r *repair) bring(c *copyState, i int) (err error) {
+	if r.scans[i].absent && c.f == nil {
+		if err := c.FS.MkdirAll(c.Dir); err != nil {
+			return err
+		}
+		c.f, err = r.rebuild(c.member)
+	} else {
+		if c.f == nil {
+			if c.f, err = c.FS.OpenWrite(c.path(segmentName(r.h.number))); err != nil {
+				return err
+			}
+		}
+		err = r.mend(c.member, c.f, i)
+	}
+	if err != nil {
+		return err
+	}
+	// A killed process leaves frames, and the entry of the segment, that the
+	// disk may not have yet.
+	return errors.Join(c.f.Sync(), c.FS.SyncDir(c.Dir))
+}
+
+// scanCopies scans the segment h of every member: scans[i] is of states[i].
+func (j *Journal) scanCopies(states []*copyState, h *header) ([]*window, []scan) {
+	windows, scans := make([]*window, len(states)), make([]scan, len(states))
+	for i, c := range states {
+		s := c.segs[h.number]
+		if s == nil {
+			windows[i], scans[i] = &window{}, scan{member: c.Name, absent: true}
+			continue
+		}
+		windows[i], _ = c.open(h.number, false) // unreadable counts as damaged
+		scans[i] = scanSegment(windows[i], h, j.sealer, h.size)
+		scans[i].member = c.Name
+		scans[i].heads = [2]bool{s.heads[0] != nil, s.heads[1] != nil}
+	}
+	return windows, scans
+}
+
+// present returns the scans of the copies that exist.
+func present(scans []scan) (out []scan) {
+	for _, sc := range scans {
+		if !sc.absent {
+			out = append(out, sc)
+		}
+	}
+	return out
+}
+
+// settleOlder repairs older segments that are visibly not whole: the rest of
+// their damage shows when they are read.
+func (j *Journal) settleOlder(states []*copyState) {
+	v, err := j.view()
+	if err != nil || j.reason != nil {
+		return
+	}
+	for i, h := range j.segs[:len(j.segs)-1] {
+		for _, c := range states {
+			if c.segs[h.number].whole(h) {
+				continue
+			}
+			if _, err := j.heal(v, i, false); err != nil {
+				j.log.Error("log segment not repaired", "segment", segmentName(h.number), "err", err)
+			}
+			break
+		}
+	}
+}
+
+func closeAll(windows []*window) {
+	for _, w := range windows {
+		w.close()
+	}
+}
+
+func (j *Journal) closeFiles() (err error) {
+	for _, m := range j.members {
+		err = errors.Join(err, m.close())
+	}
+	return err
+}

@@ -1,0 +1,241 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// repair brings copies of one segment to the chain that was found over all of
+// them. It writes only where a copy is bad, so a crash on the way harms nothing
+// that is good, and the next repair finds the same chain.
+type repair struct {
+	j       *Journal
+	h       *header
+	sealer  sealer
+	chain   []mark
+	windows []*window // of each copy
+	scans   []scan
+	tail    bool // the segment may end in a torn frame, which is no damage
+}
+
+// needed reports whether copy i differs from the chain.
+func (r *repair) needed(i int) bool {
+	sc := r.scans[i]
+	lacks, _ := sc.missing(r.chain)
+	return sc.absent || sc.heads != [2]bool{true, true} || len(lacks) > 0 || sc.hasJunk(r.end(), r.h.size)
+}
+
+// end returns the offset behind the last frame.
+func (r *repair) end() int64 {
+	if n := len(r.chain); n > 0 {
+		return r.chain[n-1].offset + r.chain[n-1].size
+	}
+	return headArea
+}
+
+// mend writes into f, which is copy i of the segment, what it lacks, and zeros
+// over what is behind the last frame, and syncs it.
+func (r *repair) mend(m *member, f durable.File, i int) error {
+	sc, end := &r.scans[i], r.end()
+	if err := writeHeads(f, r.h, sc.heads); err != nil {
+		return err
+	}
+	lacks, _ := sc.missing(r.chain)
+	for _, x := range lacks {
+		if err := r.copyFrame(f, x); err != nil {
+			return err
+		}
+	}
+	for _, s := range sc.junk {
+		if err := zeroSpan(f, max(s.lo, end), s.hi); err != nil {
+			return err
+		}
+	}
+	if r.needed(i) {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	r.report(m.Name, sc, lacks)
+	return nil
+}
+
+// rebuild makes the segment anew on a member that has no such file.
+func (r *repair) rebuild(m *member) (durable.File, error) {
+	f, err := m.install(r.h, func(f durable.File) error {
+		for _, x := range r.chain {
+			if err := r.copyFrame(f, x); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && !r.tail {
+		r.j.repaired(Damage{Member: m.Name, Segment: segmentName(r.h.number), Reason: "the file was missing"})
+	}
+	return f, err
+}
+
+// copyFrame writes a frame of the chain into f, from a copy that has it. The
+// frame is verified once more on the way.
+func (r *repair) copyFrame(f durable.File, x mark) error {
+	for i, sc := range r.scans {
+		if !sc.has(x) {
+			continue
+		}
+		m, ok := readMark(r.windows[i], r.h, r.sealer, x.offset, r.h.size)
+		if !ok || m.hash != x.hash {
+			continue
+		}
+		b, ok := r.windows[i].at(x.offset, int(x.size))
+		if !ok {
+			continue
+		}
+		_, err := f.WriteAt(b, x.offset)
+		return err
+	}
+	return &Damage{Member: "all", Segment: segmentName(r.h.number), Offset: x.offset, Reason: "the frame could be read before, and cannot any more"}
+}
+
+// zeroSpan writes zeros over [lo, hi).
+func zeroSpan(f durable.File, lo, hi int64) error {
+	if lo >= hi {
+		return nil
+	}
+	zeros := frame.Aligned(int(min(hi-lo, zeroChunk)))
+	for lo < hi {
+		n := min(hi-lo, int64(len(zeros)))
+		if _, err := f.WriteAt(zeros[:n], lo); err != nil {
+			return err
+		}
+		lo += n
+	}
+	return nil
+}
+
+// report says what was wrong with a copy that mend has repaired.
+func (r *repair) report(member string, sc *scan, lacks []mark) {
+	name := segmentName(r.h.number)
+	for i, ok := range sc.heads {
+		if !ok {
+			r.j.repaired(Damage{Member: member, Segment: name, Offset: int64(i) * headerSize, Reason: "the header was bad"})
+		}
+	}
+	for _, x := range lacks {
+		if r.tail && x == r.chain[len(r.chain)-1] {
+			r.j.log.Warn("last log frame copied to a member that lacked it", "member", member, "segment", name, "offset", x.offset)
+			continue
+		}
+		r.j.repaired(Damage{Member: member, Segment: name, Offset: x.offset, Reason: fmt.Sprintf("the frame of %d records from %d on was bad", x.count, x.first)})
+	}
+	for _, s := range sc.junk {
+		lo := max(s.lo, r.end())
+		if lo >= s.hi {
+			continue
+		}
+		if r.tail {
+			r.j.log.Warn("torn tail of the log zeroed", "member", member, "segment", name, "offset", lo, "bytes", s.hi-lo)
+			continue
+		}
+		r.j.repaired(Damage{Member: member, Segment: name, Offset: lo, Reason: fmt.Sprintf("%d bytes behind the last frame were not zero", s.hi-lo)})
+	}
+}
+
+// view is the log at one moment: what was durable then stays as it is.
+type view struct {
+	segs []*header
+	end  int64      // of the newest segment's frames
+	prev frame.Hash // of the last frame
+	last uint64
+}
+
+func (j *Journal) view() (view, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return view{}, j.writable()
+	}
+	return view{segs: j.segs[:len(j.segs):len(j.segs)], end: j.end, prev: j.prev, last: j.next - 1}, nil
+}
+
+// seal returns the hash that the frames of segment i end with, and how far they
+// reach at most.
+func (v *view) seal(i int) (hash frame.Hash, limit int64) {
+	if i+1 < len(v.segs) {
+		return v.segs[i+1].prev, v.segs[i].size
+	}
+	return v.prev, v.end
+}
+
+// heal verifies segment i of all members from end to end and repairs what is
+// bad, unless the log is read-only. It may run beside Append: it looks only at
+// what is durable, and that does not change.
+func (j *Journal) heal(v view, i int, uncached bool) ([]mark, error) {
+	j.healMu.Lock()
+	defer j.healMu.Unlock()
+	h := v.segs[i]
+	seal, limit := v.seal(i)
+	r := repair{j: j, h: h, sealer: newSealer(h.key)}
+	defer func() { closeAll(r.windows) }()
+	for _, m := range j.readers {
+		w, err := m.open(h.number, uncached)
+		sc := scanSegment(w, h, r.sealer, limit)
+		sc.member, sc.absent = m.Name, errors.Is(err, fs.ErrNotExist)
+		heads, _ := readHeads(w, h.number) // the version was right when it was opened
+		for k := range heads {
+			sc.heads[k] = heads[k] != nil && heads[k].sum() == h.sum()
+		}
+		r.windows, r.scans = append(r.windows, w), append(r.scans, sc)
+	}
+	var err error
+	if r.chain, err = chain(h, r.scans, &seal); err != nil {
+		return nil, err
+	}
+	if j.ReadOnly() != nil {
+		return r.chain, nil
+	}
+	// All readers are members now, or the log would be read-only.
+	for k, m := range j.readers {
+		if !r.needed(k) {
+			continue
+		}
+		if err := r.heal(m, k); err != nil {
+			return r.chain, j.healFailed(m, err)
+		}
+	}
+	return r.chain, nil
+}
+
+func (r *repair) heal(m *member, k int) (err error) {
+	var f durable.File
+	if r.scans[k].absent {
+		// The spare that becomes this segment is the one that Append would use.
+		r.j.mu.Lock()
+		defer r.j.mu.Unlock()
+		r.j.spares.Wait()
+		if f, err = r.rebuild(m); err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	if f, err = m.FS.OpenWrite(m.path(segmentName(r.h.number))); err != nil {
+		return err
+	}
+	return errors.Join(r.mend(m, f, k), f.Close())
+}
+
+// healFailed: a member that cannot be repaired for want of space works on, any
+// other has failed.
+func (j *Journal) healFailed(m *member, err error) error {
+	err = fmt.Errorf("log member %s: %w", m.Name, err)
+	if errors.Is(err, durable.ErrNoSpace) {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.fail(err)
+}

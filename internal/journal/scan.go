@@ -1,0 +1,182 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// span is a range [lo, hi) of offsets in a segment.
+type span struct{ lo, hi int64 }
+
+// scan is what one copy of a segment holds.
+type scan struct {
+	member string
+	marks  []mark  // valid frames, by offset
+	junk   []span  // what is neither a valid frame nor zero; unreadable counts as junk
+	heads  [2]bool // which copies of the header are good
+	absent bool    // there is no such file
+}
+
+// scanSegment looks at every multiple of the grid in [headArea, limit) that no
+// valid frame covers: a bad frame must not hide a good one behind it. It
+// allocates in proportion to the number of frames.
+func scanSegment(w *window, h *header, s sealer, limit int64) (sc scan) {
+	for off := int64(headArea); off < limit; {
+		m, ok := readMark(w, h, s, off, limit)
+		switch {
+		case ok && m.size > 0:
+			sc.marks = append(sc.marks, m)
+			off += m.size
+			continue
+		case !ok:
+			sc.addJunk(off)
+		}
+		off += frame.Grid
+	}
+	return sc
+}
+
+// readMark returns the valid frame at off; a mark of size 0 and true for a grid
+// block of zeros; and false for all else.
+func readMark(w *window, h *header, s sealer, off, limit int64) (mark, bool) {
+	b, ok := w.at(off, frame.Grid)
+	if !ok {
+		return mark{}, false
+	}
+	if frame.Zero(b) {
+		return mark{}, true
+	}
+	m, body, err := decodeHead(b, s, h.epoch, off, limit)
+	if err != nil {
+		return mark{}, false
+	}
+	if b, ok = w.at(off, int(m.size)); !ok {
+		return mark{}, false
+	}
+	return m, decodeFrame(b, s, &m, body) == nil
+}
+
+func (sc *scan) addJunk(off int64) {
+	if n := len(sc.junk); n > 0 && sc.junk[n-1].hi == off {
+		sc.junk[n-1].hi += frame.Grid
+		return
+	}
+	sc.junk = append(sc.junk, span{off, off + frame.Grid})
+}
+
+// hasJunk reports whether any byte of [lo, hi) is junk.
+func (sc *scan) hasJunk(lo, hi int64) bool {
+	for _, j := range sc.junk {
+		if j.lo < hi && lo < j.hi {
+			return true
+		}
+	}
+	return false
+}
+
+// has reports whether the copy holds the frame m.
+func (sc *scan) has(m mark) bool {
+	for _, x := range sc.marks {
+		if x.offset == m.offset {
+			return x.hash == m.hash
+		}
+	}
+	return false
+}
+
+// missing returns the frames of chain that the copy lacks, and how many of them
+// are the last ones of chain.
+func (sc *scan) missing(chain []mark) (lacks []mark, trailing int) {
+	next := 0
+	for _, m := range chain {
+		for next < len(sc.marks) && sc.marks[next].offset < m.offset {
+			next++
+		}
+		if next < len(sc.marks) && sc.marks[next].offset == m.offset {
+			trailing = 0
+			continue
+		}
+		lacks = append(lacks, m)
+		trailing++
+	}
+	return lacks, trailing
+}
+
+// chain returns the longest chain of valid frames over all copies of a segment:
+//
+//	chain[0].prev is the header's hash, chain[i].prev is chain[i-1].hash,
+//	chain[i].offset+size is chain[i+1].offset.
+//
+// If seal is not nil the segment is known to end with that hash. The error
+// matches ErrDiverged if copies hold valid frames that contradict each other,
+// and frame.ErrCorrupt if every copy is damaged at a place that something
+// follows. Pure.
+func chain(h *header, scans []scan, seal *frame.Hash) ([]mark, error) {
+	var out []mark
+	prev, first, off := h.sum(), h.first, int64(headArea)
+	next := make([]int, len(scans)) // per copy, the first mark not looked at
+	for seal == nil || prev != *seal {
+		m, err := agree(h, scans, next, off, first, prev)
+		if err != nil {
+			return nil, err
+		}
+		if m.size == 0 {
+			break
+		}
+		out = append(out, m)
+		prev, first, off = m.hash, m.first+uint64(m.count), off+m.size
+	}
+	for i, sc := range scans {
+		if next[i] < len(sc.marks) {
+			return nil, stray(h, scans, sc.member, sc.marks[next[i]], off, seal != nil && prev == *seal)
+		}
+	}
+	if seal != nil && prev != *seal {
+		return nil, damaged(h, scans, off, "the next segment follows it")
+	}
+	return out, nil
+}
+
+// agree returns the frame at off that continues the chain, of size 0 if no copy
+// has it.
+func agree(h *header, scans []scan, next []int, off int64, first uint64, prev frame.Hash) (found mark, err error) {
+	from := ""
+	for i, sc := range scans {
+		if next[i] == len(sc.marks) || sc.marks[next[i]].offset > off {
+			continue
+		}
+		m := sc.marks[next[i]]
+		switch {
+		case m.offset < off || m.prev != prev || m.first != first:
+			return found, diverged(h, sc.member, m.offset, "does not continue the chain of the others")
+		case from != "" && m.hash != found.hash:
+			return found, diverged(h, sc.member, m.offset, "is not the one of log member "+from)
+		}
+		found, from = m, sc.member
+		next[i]++
+	}
+	return found, nil
+}
+
+// stray names the reason why a valid frame lies behind the end of the chain.
+func stray(h *header, scans []scan, member string, m mark, end int64, sealed bool) error {
+	if sealed || m.offset <= end {
+		return diverged(h, member, m.offset, "lies behind the end of the segment")
+	}
+	return damaged(h, scans, end, fmt.Sprintf("a valid frame follows at offset %d", m.offset))
+}
+
+func diverged(h *header, member string, off int64, why string) error {
+	return fmt.Errorf("%w: log member %s, segment %s: the frame at offset %d %s", ErrDiverged, member, segmentName(h.number), off, why)
+}
+
+func damaged(h *header, scans []scan, off int64, why string) error {
+	var names []string
+	for _, sc := range scans {
+		names = append(names, sc.member)
+	}
+	return &Damage{Member: strings.Join(names, ", "), Segment: segmentName(h.number), Offset: off,
+		Reason: "no copy of the frame is good, and " + why}
+}

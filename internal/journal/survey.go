@@ -1,0 +1,199 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// copyState is what Open found of one member, before it changed anything.
+type copyState struct {
+	*member
+	gone error // why it cannot take frames, or nil
+	segs map[uint64]*segmentState
+}
+
+// segmentState is one segment of one member.
+type segmentState struct {
+	heads [2]*header
+	size  int64
+}
+
+// whole reports whether nothing is visibly wrong with the copy of segment h.
+func (s *segmentState) whole(h *header) bool {
+	return s != nil && s.heads[0] != nil && s.heads[1] != nil && s.size >= h.size
+}
+
+// present reports whether anything can be read from the member.
+func (c *copyState) present() bool { return len(c.segs) > 0 }
+
+// newest returns the highest segment number, 0 if there is none.
+func (c *copyState) newest() (n uint64) {
+	for number := range c.segs {
+		n = max(n, number)
+	}
+	return n
+}
+
+// surveyMembers reads the headers of all segments of all members. It fails only
+// on a log of the future.
+func surveyMembers(o *Options) ([]*copyState, error) {
+	var states []*copyState
+	for _, mb := range o.Members {
+		c := &copyState{member: &member{Member: mb}, segs: map[uint64]*segmentState{}}
+		if err := c.survey(o.StoreID); err != nil {
+			return nil, fmt.Errorf("log member %s, %w", mb.Name, err)
+		}
+		states = append(states, c)
+	}
+	return states, nil
+}
+
+func (c *copyState) survey(store [16]byte) error {
+	numbers, err := c.list()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the same as an empty directory
+	}
+	if err != nil {
+		c.gone = err
+		return nil
+	}
+	for _, n := range numbers {
+		s := &segmentState{}
+		w, err := c.open(n, false)
+		if err == nil {
+			s.size, _ = w.f.Size() // 0 makes it look damaged, as it is
+			s.heads, err = readHeads(w, n)
+			w.close()
+			if err != nil {
+				return err
+			}
+		}
+		c.segs[n] = s
+		for _, h := range s.heads {
+			if h != nil && h.store != store {
+				c.gone, c.segs = fmt.Errorf("it belongs to store %x", h.store), map[uint64]*segmentState{}
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// unite returns the headers of the segments that any member holds, from the
+// oldest, without a gap. The error matches ErrDiverged if two members disagree,
+// and frame.ErrCorrupt if no copy of a header is good. Pure.
+func unite(states []*copyState) ([]*header, error) {
+	var out []*header
+	for _, n := range numbers(states) {
+		h, err := uniteOne(states, n)
+		if err != nil {
+			return nil, err
+		}
+		if len(out) > 0 && out[len(out)-1].number+1 != n {
+			return nil, &Damage{Member: "all", Segment: segmentName(n - 1), Reason: "the segment is missing in every copy, and segment " + segmentName(n) + " follows"}
+		}
+		if len(out) > 0 && h.first < out[len(out)-1].first {
+			return nil, &Damage{Member: "all", Segment: segmentName(n), Reason: fmt.Sprintf("it starts with record %d, before the segment before it", h.first)}
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// numbers returns the numbers of the segments that any member holds, in order.
+func numbers(states []*copyState) (out []uint64) {
+	for _, c := range states {
+		for n := range c.segs {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func uniteOne(states []*copyState, n uint64) (*header, error) {
+	var found *header
+	from := ""
+	for _, c := range states {
+		s := c.segs[n]
+		if s == nil {
+			continue
+		}
+		for _, h := range s.heads {
+			switch {
+			case h == nil:
+			case found == nil:
+				found, from = h, c.Name
+			case h.sum() != found.sum():
+				return nil, fmt.Errorf("%w: the header of segment %s of log member %s is not that of log member %s", ErrDiverged, segmentName(n), c.Name, from)
+			}
+		}
+	}
+	if found == nil {
+		return nil, &Damage{Member: "all", Segment: segmentName(n), Reason: "no copy of the segment's header is good"}
+	}
+	return found, nil
+}
+
+// classify sets gone for each member that must not take frames: newest is the
+// header of the newest segment and chain its frames, scans[i] what states[i]
+// holds of it, and before says whether a segment comes before. Pure.
+func classify(o *Options, states []*copyState, newest *header, scans []scan, chain []mark, before bool) {
+	for i, c := range states {
+		if c.gone == nil {
+			c.gone = missing(o, c, newest, scans[i], chain, before)
+		}
+	}
+}
+
+// missing returns why a member cannot take frames, or nil. One frame behind, or
+// without a newest segment that is empty, is what a crash leaves.
+func missing(o *Options, c *copyState, newest *header, sc scan, chain []mark, before bool) error {
+	lacks, trailing := sc.missing(chain)
+	switch {
+	case !slices.Contains(newest.members, c.Name):
+		return errors.New("it is not in the log set")
+	case !c.present() && o.Create && !before && len(chain) == 0:
+		return nil // a crash while the log was made
+	case !c.present():
+		return fmt.Errorf("%s is missing or empty", c.Dir)
+	case sc.absent && (len(chain) > 0 || c.newest()+1 != newest.number):
+		return fmt.Errorf("it is stale: it ends with segment %s, the log with %s", segmentName(c.newest()), segmentName(newest.number))
+	case !sc.absent && trailing > 1 && !sc.hasJunk(lacks[len(lacks)-trailing].offset, newest.size):
+		return fmt.Errorf("it is stale: it ends before record %d, the log with %d", lacks[len(lacks)-trailing].first, endIndex(newest, chain)-1)
+	}
+	return nil
+}
+
+// endIndex returns the index of the record after the last of chain.
+func endIndex(h *header, chain []mark) uint64 {
+	if len(chain) == 0 {
+		return h.first
+	}
+	last := chain[len(chain)-1]
+	return last.first + uint64(last.count)
+}
+
+// missingNames says which members of the log set were not configured.
+func missingNames(o *Options, h *header) error {
+	var err error
+	names := o.names()
+	for _, n := range h.members {
+		if !slices.Contains(names, n) {
+			err = errors.Join(err, fmt.Errorf("log member %s is missing: no directory was given for it", n))
+		}
+	}
+	return err
+}
+
+// endHash returns the hash that the frame after chain refers to.
+func endHash(h *header, chain []mark) frame.Hash {
+	if len(chain) == 0 {
+		return h.sum()
+	}
+	return chain[len(chain)-1].hash
+}

@@ -63,7 +63,8 @@ func (co *Coder) Code() Code { return co.code }
 // Encode computes the parity of one stripe. blocks has K+M slices of one length,
 // at least 1: data blocks, shorter ones extended with zeros by the caller, then
 // the parity blocks, which are overwritten. Slices of other number or length give
-// fs.ErrInvalid, and nothing is written. It allocates nothing.
+// fs.ErrInvalid, and nothing is written. No memory is allocated but a coding table
+// of about 1 KiB in the library.
 func (co *Coder) Encode(blocks [][]byte) error {
 	if _, err := co.check(blocks, false); err != nil {
 		return err
@@ -80,7 +81,8 @@ func (co *Coder) Encode(blocks [][]byte) error {
 // Verify reports whether the parity blocks of a stripe are those of its data
 // blocks: whether Encode would leave blocks as they are. It does not say which
 // block is wrong; the hashes do. The shape of blocks is that of Encode. Nothing is
-// written, and nothing is allocated once a call has filled the pool.
+// written. The parity to compare with is computed piece by piece in pooled memory,
+// M·16 KiB for each concurrent call.
 func (co *Coder) Verify(blocks [][]byte) (bool, error) {
 	n, err := co.check(blocks, false)
 	if err != nil {

@@ -87,12 +87,18 @@ func (e *engine) forPattern(p pattern) (reedsolomon.Encoder, error) {
 }
 
 // lookup says whether p was seen and whether no other would fit. The caller
-// holds mu. A matrix takes K² bytes and K slice headers; each missing block adds
-// at most one node with a child pointer per shard.
+// holds mu.
 func (e *engine) lookup(p pattern) (enc reedsolomon.Encoder, full, known bool) {
-	each := e.code.K*(e.code.K+24) + e.code.M*(e.code.Shards()+8)*8
 	_, known = e.seen[p]
-	return e.enc, (len(e.seen)+1)*each > inversionBytes, known
+	return e.enc, (len(e.seen)+1)*e.patternBytes() > inversionBytes, known
+}
+
+// patternBytes returns what one pattern may take: a matrix of K² bytes under K
+// slice headers, and for each of at most M missing blocks a node with at most
+// K+M child pointers.
+func (e *engine) patternBytes() int {
+	k, m := e.code.K, e.code.M
+	return k*(k+24) + m*(k+m+8)*8
 }
 
 // missing returns the set of blocks that are empty.

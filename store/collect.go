@@ -1,0 +1,310 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// CollectOptions says how to collect.
+type CollectOptions struct {
+	DryRun bool // only report
+}
+
+// CollectReport says what a collection did, or would do.
+type CollectReport struct {
+	Killed  int64 // uploads declared dead
+	Waiting int64 // uploads condemned, whose grace is not over
+	Blobs   int64 // removed
+	Orphans int64 // of them: blobs that no record names
+	Strange int64 // names on backends that are no keys of ours: left alone
+	Skipped error // why nothing was removed: a backend is absent
+}
+
+// Collect removes what nothing can name any more: the blobs of uploads that are
+// unreferenced since longer than the grace, and blobs that crashes left behind.
+// It is safe beside puts and readers of this process. Nothing is removed while a
+// backend is absent.
+//
+// For each upload: Kill is committed, the one commit point; its blobs are removed; it
+// is forgotten. A crash between leaves a dead upload, which the next collection ends.
+func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectReport, err error) {
+	if err := s.writable(); err != nil {
+		return rep, err
+	}
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	if err := s.allPresent(ctx); err != nil {
+		rep.Skipped = err
+		return rep, nil
+	}
+	if err := s.collectUploads(ctx, opts, &rep); err != nil {
+		return rep, fmt.Errorf("collect: %w", err)
+	}
+	for _, d := range s.disks {
+		if err := s.collectOrphans(ctx, d, opts, &rep); err != nil {
+			return rep, fmt.Errorf("collect: backend %v: %w", d.id, err)
+		}
+	}
+	return rep, nil
+}
+
+// allPresent returns why a sweep must wait.
+func (s *Store) allPresent(ctx context.Context) error {
+	if len(s.opts.Absent) > 0 {
+		return fmt.Errorf("backend %v is absent: %w", s.opts.Absent[0], ErrUnavailable)
+	}
+	for _, d := range s.disks {
+		if _, err := d.Usage(ctx); err != nil {
+			return fmt.Errorf("backend %v: %w", d.id, err)
+		}
+	}
+	return nil
+}
+
+// collectUploads ends the uploads that may be.
+func (s *Store) collectUploads(ctx context.Context, opts CollectOptions, rep *CollectReport) error {
+	for u, err := range s.cat.Uploads(ctx, UploadID{}) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if u.State == UploadLive || u.State == UploadOpen && u.Epoch >= s.epoch || s.pins.has(u.ID) {
+			continue
+		}
+		if opts.DryRun {
+			rep.Waiting++
+			continue
+		}
+		dead := u.State == UploadDead
+		if !dead {
+			if dead, err = s.kill(ctx, u.ID); err != nil {
+				return err
+			}
+		}
+		if !dead {
+			rep.Waiting++
+			continue
+		}
+		rep.Killed++
+		if err := s.bury(ctx, u, rep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kill declares an upload dead if its grace is over.
+func (s *Store) kill(ctx context.Context, id UploadID) (bool, error) {
+	res, err := s.cat.Commit(ctx, Record{Commands: []Command{Kill{id}}})
+	if err != nil {
+		return false, err
+	}
+	if errors.Is(res[0].Err, ErrUncertain) {
+		return false, res[0].Err
+	}
+	return res[0].Err == nil && res[0].Changed, nil
+}
+
+// bury removes the blobs of a dead upload and forgets it.
+func (s *Store) bury(ctx context.Context, u Upload, rep *CollectReport) error {
+	for i := range u.Extents {
+		e, err := s.cat.ExtentAt(ctx, u.ID, i)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.open.drop(e.ID)
+		unlock := s.healing.lock(e.ID)
+		for j, sh := range e.Shards {
+			if err := s.disk(sh.Backend).Remove(ctx, e.Key(j)); err != nil {
+				unlock()
+				return err
+			}
+			rep.Blobs++
+		}
+		unlock()
+	}
+	return s.commitOne(ctx, Forget{u.ID})
+}
+
+// collectOrphans removes the blobs of a backend that no record names: of puts that
+// were never acknowledged, and of repairs that crashed.
+func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions, rep *CollectReport) error {
+	for key, err := range d.List(ctx, "", "") {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		k, ok := parseKey(key)
+		if !ok {
+			rep.Strange++
+			continue
+		}
+		orphan, err := s.orphan(ctx, d, k)
+		if err != nil {
+			return err
+		}
+		if !orphan {
+			continue
+		}
+		rep.Orphans++
+		rep.Blobs++
+		if !opts.DryRun {
+			if err := d.Remove(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// orphan reports whether no record names a blob, nor will. The order of the
+// questions matters: a put is pinned until it was applied, so whoever is neither
+// pinned nor then in the catalog never will be.
+func (s *Store) orphan(ctx context.Context, d *disk, k parsedKey) (bool, error) {
+	if k.epoch > s.epoch || s.pins.has(k.upload) {
+		return false, nil
+	}
+	unlock := s.healing.lock(k.extent) // a repair has blobs that no record names yet
+	defer unlock()
+	e, err := s.cat.Extent(ctx, k.extent)
+	if isAbsent(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	named := k.shard < len(e.Shards) && e.Upload == k.upload && e.Epoch == k.epoch &&
+		e.Shards[k.shard].Backend == d.id && e.Shards[k.shard].Generation == k.generation
+	return !named, nil
+}
+
+// parsedKey is what a key says.
+type parsedKey struct {
+	extent     ExtentID
+	shard      int
+	generation uint32
+	epoch      uint64
+	upload     UploadID
+}
+
+// parseKey reads a key. Only the one spelling that Key writes is a key.
+func parseKey(key BackendKey) (k parsedKey, ok bool) {
+	_, rest, _ := strings.Cut(string(key), "/")
+	f := strings.Split(rest, "-")
+	if len(f) != 5 || len(f[0]) != 32 || len(f[4]) != 32 {
+		return k, false
+	}
+	_, err1 := hex.Decode(k.extent[:], []byte(f[0]))
+	_, err2 := hex.Decode(k.upload[:], []byte(f[4]))
+	shard, err3 := strconv.ParseUint(f[1], 16, 8)
+	gen, err4 := strconv.ParseUint(f[2], 16, 32)
+	epoch, err5 := strconv.ParseUint(f[3], 16, 64)
+	if errors.Join(err1, err2, err3, err4, err5) != nil {
+		return k, false
+	}
+	k.shard, k.generation, k.epoch = int(shard), uint32(gen), epoch
+	return k, Key(k.extent, k.shard, k.generation, k.epoch, k.upload) == key
+}
+
+// Inspection is what a blob says of itself.
+type Inspection struct {
+	StoreID    string
+	Extent     ExtentID
+	Upload     UploadID
+	Kind       Kind
+	Shard      int
+	Code       string
+	Generation uint32
+	Epoch      uint64
+	Ordinal    int
+	Offset     int64
+	Length     int64
+	Size       int64
+	Hash       string // of the extent
+	Header     string // "ok", or what is wrong
+	Trailer    string
+	Table      string
+	BadBlocks  []int // stripes whose block does not match the table
+	Blocks     int
+	Manifests  []byte // JSON lines
+}
+
+// Inspect reads one shard blob by itself, without a store: what it is, of what
+// object, and whether it is sound.
+func Inspect(r BackendReader) (in Inspection, err error) {
+	b := frame.Aligned(headerSize)
+	h, herr := header{}, error(nil)
+	if _, herr = readFull(r, b, 0); herr == nil {
+		h, herr = decodeHeader(b)
+	}
+	t, terr := readTrailer(r)
+	in.Header, in.Trailer = verdict(herr), verdict(terr)
+	if terr != nil && herr != nil {
+		return in, fmt.Errorf("neither header nor trailer can be read: %w", errors.Join(herr, terr))
+	}
+	if terr == nil {
+		h = t.header
+	}
+	in.StoreID, in.Extent, in.Upload, in.Kind = hex.EncodeToString(h.storeID[:]), h.extent, h.upload, h.kind
+	in.Shard, in.Code, in.Generation, in.Epoch = h.shard, h.code.String(), h.generation, h.epoch
+	in.Ordinal, in.Offset, in.Size = h.ordinal, h.offset, r.Size()
+	if terr != nil {
+		in.Table = "unknown: the trailer says where it is"
+		return in, nil
+	}
+	in.Length, in.Hash = t.length, hex.EncodeToString(t.hash[:])
+	in.inspectParts(r, &t)
+	return in, nil
+}
+
+func verdict(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+// inspectParts verifies table, manifests and blocks of a blob whose trailer is
+// sound.
+func (in *Inspection) inspectParts(r BackendReader, t *trailer) {
+	e := Extent{ID: t.extent, Upload: t.upload, Offset: t.offset, Length: t.length, Whole: t.whole, Code: t.code,
+		BlockSize: t.blockSize, Hash: t.hash, ParityRoot: t.parityRoot, Shards: make([]Shard, t.code.Shards())}
+	x := newHandle(e)
+	raw := make([]byte, t.table.len)
+	_, err := readFull(r, raw, t.table.off)
+	if err == nil {
+		err = x.checkTable(raw)
+	}
+	in.Table = verdict(err)
+	if lines := make([]byte, t.manifests.len); err == nil {
+		if _, err := readFull(r, lines, t.manifests.off); err == nil && frame.Sum(lines) == t.maniHash {
+			in.Manifests = lines
+		}
+	}
+	if err != nil {
+		return
+	}
+	x.setTable(raw)
+	buf := frame.Aligned(BlockSize)
+	for s := range x.g.Stripes() {
+		if x.g.ShardBlockLen(t.shard, s) > 0 {
+			in.Blocks++
+			if !readColumn(r, x, t.shard, s, 1, buf)[0] {
+				in.BadBlocks = append(in.BadBlocks, s)
+			}
+		}
+	}
+}

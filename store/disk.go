@@ -1,0 +1,152 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	usageFor   = 2 * time.Second // how long a reading of free space is good
+	retryAfter = 5 * time.Second // before a backend that is off is tried again
+	failLimit  = 3               // failures in a row that take a backend off
+	hedgeLeast = 20 * time.Millisecond
+)
+
+// disk is a backend and what the store knows of its health. A backend that
+// failed failLimit times in a row, or said that it is unavailable, is off: new
+// extents avoid it, and it is tried again from time to time.
+type disk struct {
+	Backend
+	id  BackendID
+	lat latency
+
+	mu    sync.Mutex
+	usage Usage
+	asked time.Time // of usage, or of the last try while off
+	fails int
+	off   error // why the backend is not used for new extents
+}
+
+// create starts a blob.
+func (d *disk) create(ctx context.Context, key BackendKey) (BackendWriter, error) {
+	w, err := d.Create(ctx, key)
+	d.saw(err)
+	return w, err
+}
+
+// commit commits a blob.
+func (d *disk) commit(w BackendWriter) error {
+	err := w.Commit()
+	d.saw(err)
+	return err
+}
+
+// saw takes note of how an operation ended. Errors that say nothing of the
+// backend's health, such as a full disk, count as success.
+func (d *disk) saw(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+		d.fails, d.off = 0, nil
+	case errors.Is(err, ErrUnavailable):
+		d.off, d.asked = err, time.Now()
+	case isHealth(err):
+		if d.fails++; d.fails >= failLimit {
+			d.off, d.asked = err, time.Now()
+		}
+	}
+}
+
+// isHealth reports whether an error says that the backend is not well.
+func isHealth(err error) bool {
+	return !errors.Is(err, ErrNoSpace) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !isAbsent(err)
+}
+
+// target returns the backend as placement sees it, false while it is off.
+func (d *disk) target(ctx context.Context, reserve float64) (Target, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if d.off != nil && now.Sub(d.asked) < retryAfter {
+		return Target{}, false
+	}
+	if d.off != nil || now.Sub(d.asked) >= usageFor {
+		d.asked = now
+		u, err := d.Usage(ctx)
+		if err != nil {
+			d.off = fmt.Errorf("usage: %w", err)
+			return Target{}, false
+		}
+		d.usage, d.off, d.fails = u, nil, 0
+	}
+	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, true
+}
+
+// wrote counts bytes against the reading of free space, so that many puts between
+// two readings do not overfill a backend.
+func (d *disk) wrote(n int64) {
+	d.mu.Lock()
+	d.usage.Free -= n
+	d.mu.Unlock()
+}
+
+// place chooses backends for the shards of an extent of so many bytes.
+func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64) ([]BackendID, error) {
+	targets := s.targets(ctx)
+	if len(s.disks) > 1 && len(targets) < 2 {
+		return nil, fmt.Errorf("%w: %d of %d backends can be written to, two are needed", ErrUnavailable, len(targets), len(s.disks))
+	}
+	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
+	places, err := Place(id, ref.code.Shards(), ref.policy.spread(s.registered()), need, targets)
+	if err == nil {
+		for _, p := range places {
+			s.disks[p].wrote(need)
+		}
+	}
+	return places, err
+}
+
+// targets returns the backends that new extents may be placed on.
+func (s *Store) targets(ctx context.Context) []Target {
+	var list []Target
+	for _, d := range s.disks {
+		if t, ok := d.target(ctx, s.opts.Reserve); ok {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// latency keeps the median of the last reads of a backend.
+type latency struct {
+	mu     sync.Mutex
+	ring   [63]time.Duration
+	n      int
+	median time.Duration
+}
+
+// add takes note of a read. The median is computed anew every 16 of them.
+func (l *latency) add(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ring[l.n%len(l.ring)] = d
+	if l.n++; l.n%16 == 0 {
+		sorted := l.ring
+		have := sorted[:min(l.n, len(sorted))]
+		slices.Sort(have)
+		l.median = have[len(have)/2]
+	}
+}
+
+// patience returns how long a read may take before it is hedged: three times the
+// median, at least 20 ms.
+func (l *latency) patience() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(hedgeLeast, 3*l.median)
+}

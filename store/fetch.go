@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+var blockPool = sync.Pool{New: func() any { b := frame.Aligned(BlockSize); return &b }}
+
+// piece is the block of one column of a stripe, on its way or arrived.
+type piece struct {
+	column int
+	buf    *[]byte // from blockPool
+	data   []byte  // of it
+	err    error
+}
+
+func (p *piece) free() {
+	if p.buf != nil {
+		blockPool.Put(p.buf)
+		p.buf = nil
+	}
+}
+
+// ask reads the block of a column in a goroutine, which sends the piece to ch: ch
+// has room for all that are asked for. The blob may be slow; who asked need not wait.
+func (s *Store) ask(ctx context.Context, x *handle, column, stripe int, ch chan<- piece) {
+	s.open.retain(x)
+	s.spawn(func(err error) {
+		defer s.open.put(x)
+		p := piece{column: column, err: err}
+		defer func() { ch <- p }()
+		if err != nil {
+			return
+		}
+		r, err := x.blob(ctx, s, column)
+		if err != nil {
+			p.err = err
+			return
+		}
+		p.buf = blockPool.Get().(*[]byte)
+		p.data = (*p.buf)[:x.g.ShardBlockLen(column, stripe)]
+		began := time.Now()
+		_, p.err = readFull(r, p.data, headerSize+int64(stripe)*BlockSize)
+		s.disk(x.e.Shards[column].Backend).lat.add(time.Since(began))
+	})
+}
+
+// readBlock returns data block b of the extent, verified, in memory of blockPool.
+// It reads that block alone when it is sound and comes in time; otherwise other
+// blocks of its stripe.
+func (s *Store) readBlock(ctx context.Context, x *handle, b int) (piece, error) {
+	k := x.e.Code.K
+	f := newStripeFetch(s, x, b/k, b%k)
+	defer f.free()
+	s.ask(ctx, x, f.want, f.stripe, f.ch)
+	f.pending = 1
+	timer := time.NewTimer(s.disk(x.e.Shards[f.want].Backend).lat.patience())
+	defer timer.Stop()
+	select {
+	case p := <-f.ch:
+		f.pending--
+		if p.err == nil && x.check(f.want, f.stripe, p.data) {
+			return p, nil
+		}
+		f.reject(ctx, p)
+	case <-timer.C:
+		s.stats.hedged.Add(1)
+	case <-ctx.Done():
+		return piece{}, ctx.Err()
+	}
+	return f.run(ctx)
+}
+
+// stripeFetch computes one block of a stripe from others, as few of them as will
+// do and as many as it takes.
+type stripeFetch struct {
+	s       *Store
+	x       *handle
+	stripe  int
+	want    int // column
+	ch      chan piece
+	need    int // columns: k less those that are empty in the last stripe
+	pending int
+	next    int     // column to ask next, counted from the one behind want
+	have    []piece // arrived, not the wanted column
+	sure    bool    // the pieces in have were verified
+	errs    []error
+}
+
+func newStripeFetch(s *Store, x *handle, stripe, want int) *stripeFetch {
+	f := &stripeFetch{s: s, x: x, stripe: stripe, want: want, need: x.e.Code.K, ch: make(chan piece, len(x.e.Shards))}
+	for c := range x.e.Code.K {
+		if x.g.ShardBlockLen(c, stripe) == 0 {
+			f.need--
+		}
+	}
+	return f
+}
+
+// reject takes note of a piece that is no good.
+func (f *stripeFetch) reject(ctx context.Context, p piece) {
+	err := p.err
+	if err == nil {
+		err = errMismatch
+	}
+	f.errs = append(f.errs, err)
+	f.s.blame(ctx, f.x, p.column, f.stripe, err)
+	p.free()
+}
+
+// more asks for the next column that was not asked, and reports whether there was
+// one. Empty columns are not asked.
+func (f *stripeFetch) more(ctx context.Context) bool {
+	n := len(f.x.e.Shards)
+	for f.next < n-1 {
+		f.next++
+		if c := (f.want + f.next) % n; f.x.g.ShardBlockLen(c, f.stripe) > 0 {
+			f.s.ask(ctx, f.x, c, f.stripe, f.ch)
+			f.pending++
+			return true
+		}
+	}
+	return false
+}
+
+// run asks for k other columns, replaces those that fail, asks for all that are
+// left when they take too long, and returns the wanted block once it is proven.
+func (f *stripeFetch) run(ctx context.Context) (piece, error) {
+	for range f.need {
+		f.more(ctx)
+	}
+	timer := time.NewTimer(hedgeLeast)
+	defer timer.Stop()
+	for {
+		if len(f.have) >= f.need {
+			if p, ok := f.compute(ctx); ok {
+				return p, nil
+			}
+			continue // compute dropped what was bad
+		}
+		if f.pending == 0 && !f.more(ctx) {
+			return piece{}, f.lost()
+		}
+		select {
+		case p := <-f.ch:
+			f.pending--
+			if p.column == f.want && p.err == nil && f.x.check(f.want, f.stripe, p.data) {
+				return p, nil // it was only slow
+			}
+			if p.column == f.want || p.err != nil {
+				f.reject(ctx, p)
+				f.more(ctx)
+				continue
+			}
+			f.have = append(f.have, p)
+			f.sure = false
+		case <-timer.C:
+			for f.more(ctx) {
+			}
+		case <-ctx.Done():
+			return piece{}, ctx.Err()
+		}
+	}
+}
+
+// compute reconstructs the wanted block from what arrived and checks it against
+// its hash. Only when it is wrong are the inputs checked, and the bad ones dropped.
+func (f *stripeFetch) compute(ctx context.Context) (piece, bool) {
+	size := f.x.g.StripeLen(f.stripe)
+	blocks := make([][]byte, len(f.x.e.Shards))
+	for _, p := range f.have {
+		clear((*p.buf)[len(p.data):size]) // the code counts what is short as zeros
+		blocks[p.column] = (*p.buf)[:size]
+	}
+	out := piece{column: f.want, buf: blockPool.Get().(*[]byte)}
+	f.addEmpty(blocks, size)
+	blocks[f.want] = (*out.buf)[:0]
+	err := f.x.coder.Reconstruct(blocks, f.want)
+	out.data = (*out.buf)[:f.x.g.ShardBlockLen(f.want, f.stripe)]
+	if err == nil && f.x.check(f.want, f.stripe, out.data) {
+		f.s.stats.reconstructed.Add(1)
+		return out, true
+	}
+	out.free()
+	if f.sure { // sound inputs, wrong result: the table or this machine is at fault
+		f.errs = append(f.errs, errors.Join(err, errMismatch))
+		f.drop(func(piece) bool { return false })
+		return piece{}, false
+	}
+	f.drop(func(p piece) bool {
+		if f.x.check(p.column, f.stripe, p.data) {
+			return true
+		}
+		f.errs = append(f.errs, errMismatch)
+		f.s.blame(ctx, f.x, p.column, f.stripe, errMismatch)
+		return false
+	})
+	f.sure = true
+	return piece{}, false
+}
+
+// addEmpty puts the columns that have no block in the last stripe among the known
+// ones: they are zeros.
+func (f *stripeFetch) addEmpty(blocks [][]byte, size int) {
+	for c := range f.x.e.Code.K {
+		if f.x.g.ShardBlockLen(c, f.stripe) == 0 {
+			blocks[c] = zeroBlock[:size]
+		}
+	}
+}
+
+var zeroBlock = frame.Aligned(BlockSize)
+
+var errMismatch = fmt.Errorf("%w: block does not match its hash", ErrCorrupt)
+
+// drop keeps the pieces that keep accepts.
+func (f *stripeFetch) drop(keep func(piece) bool) {
+	list := f.have
+	f.have = f.have[:0]
+	for _, p := range list {
+		if keep(p) {
+			f.have = append(f.have, p)
+		} else {
+			p.free()
+		}
+	}
+}
+
+// free returns the memory of what arrived; pieces still on their way return theirs
+// to the garbage collector.
+func (f *stripeFetch) free() {
+	f.drop(func(piece) bool { return false })
+}
+
+// lost returns the error for a stripe that cannot be decoded.
+func (f *stripeFetch) lost() error {
+	at := int64(f.stripe*f.x.e.Code.K+f.want) * BlockSize
+	return &CorruptError{Extent: f.x.e.ID, Stripe: f.stripe, Want: f.need, Got: len(f.have),
+		Offset: f.x.e.Offset + at, Length: int64(f.x.g.ShardBlockLen(f.want, f.stripe)), err: errors.Join(f.errs...)}
+}

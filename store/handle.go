@@ -1,0 +1,337 @@
+package store
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/merkle"
+)
+
+// maxHandles is how many extents are kept open beyond those in use. A handle holds
+// a table of up to some 200 KiB and an open blob for each shard that was read.
+const maxHandles = 24
+
+// handle is an extent open for reading: its record, its verified table and the
+// blobs opened so far.
+type handle struct {
+	e     Extent
+	g     erasure.Geometry
+	coder *erasure.Coder
+	table merkle.Table
+	par   []byte // parity hashes, by stripe
+
+	stale atomic.Bool // the record changed since: get it anew
+
+	refs int           // guarded by handles.mu
+	at   *list.Element // in handles.idle while refs is 0
+
+	mu    sync.Mutex
+	blobs []blob
+}
+
+// blob is an open shard, or why it cannot be opened.
+type blob struct {
+	r   BackendReader
+	err error
+	at  time.Time // of err
+}
+
+// handles is the set of open extents, shared by all readers. Those not in use are
+// kept in order of use and closed from the far end.
+type handles struct {
+	s    *Store
+	mu   sync.Mutex
+	open map[ExtentID]*handle
+	idle *list.List
+}
+
+func newHandles(s *Store) *handles {
+	return &handles{s: s, open: map[ExtentID]*handle{}, idle: list.New()}
+}
+
+// get returns a handle of the extent, to be given back with put. The record may be
+// older than the blobs: a repair replaced one. See refresh.
+func (h *handles) get(ctx context.Context, e Extent) (*handle, error) {
+	h.mu.Lock()
+	if x := h.open[e.ID]; x != nil && sameBlobs(&x.e, &e) {
+		h.take(x)
+		h.mu.Unlock()
+		return x, nil
+	}
+	h.mu.Unlock()
+	x, err := h.s.openExtent(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := h.open[e.ID]; old != nil {
+		if sameBlobs(&old.e, &e) { // another reader was faster
+			x.close()
+			h.take(old)
+			return old, nil
+		}
+		h.forget(old)
+	}
+	h.open[e.ID] = x
+	x.refs = 1
+	return x, nil
+}
+
+// sameBlobs reports whether two records of an extent name the same blobs.
+func sameBlobs(a, b *Extent) bool {
+	for i := range a.Shards {
+		if a.Shards[i] != b.Shards[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// take counts a user of x. h.mu is held.
+func (h *handles) take(x *handle) {
+	x.refs++
+	if x.at != nil {
+		h.idle.Remove(x.at)
+		x.at = nil
+	}
+}
+
+// retain counts one more user of a handle in use.
+func (h *handles) retain(x *handle) {
+	h.mu.Lock()
+	x.refs++
+	h.mu.Unlock()
+}
+
+// put gives a handle back.
+func (h *handles) put(x *handle) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x.refs--; x.refs > 0 {
+		return
+	}
+	if h.open[x.e.ID] != x { // forgotten while in use
+		x.close()
+		return
+	}
+	x.at = h.idle.PushBack(x)
+	if h.idle.Len() > maxHandles {
+		h.forget(h.idle.Front().Value.(*handle))
+	}
+}
+
+// forget takes x out of the set, and closes it when nobody uses it. h.mu is held.
+func (h *handles) forget(x *handle) {
+	delete(h.open, x.e.ID)
+	if x.at != nil {
+		h.idle.Remove(x.at)
+		x.at = nil
+		x.close()
+	}
+}
+
+// drop forgets the handle of an extent whose blobs changed.
+func (h *handles) drop(id ExtentID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.open[id]; x != nil {
+		h.forget(x)
+	}
+}
+
+// close closes what nobody uses; the rest is closed when it is given back.
+func (h *handles) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, x := range h.open {
+		h.forget(x)
+	}
+}
+
+func (x *handle) close() {
+	for i := range x.blobs {
+		if x.blobs[i].r != nil {
+			x.blobs[i].r.Close()
+		}
+	}
+}
+
+// newHandle returns a handle without a table.
+func newHandle(e Extent) *handle {
+	return &handle{e: e, g: e.Geometry(), blobs: make([]blob, len(e.Shards)),
+		table: merkle.Table{Offset: e.Offset, Length: e.Length, BlockSize: e.BlockSize, Whole: e.Whole}}
+}
+
+// openExtent opens an extent: the first shard with a sound trailer and table gives
+// the table for all of them.
+func (s *Store) openExtent(ctx context.Context, e Extent) (*handle, error) {
+	x := newHandle(e)
+	var err error
+	if x.coder, err = erasure.For(e.Code); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for i := range e.Shards {
+		raw, err := s.readTable(ctx, x, i)
+		if err == nil {
+			x.setTable(raw)
+			return x, nil
+		}
+		errs = append(errs, fmt.Errorf("shard %d on %v: %w", i, e.Shards[i].Backend, err))
+		s.blame(ctx, x, i, wholeShard, err)
+	}
+	if err := s.mergeTable(ctx, x); err != nil {
+		x.close()
+		return nil, &CorruptError{Extent: e.ID, Stripe: -1, Offset: e.Offset, Length: e.Length, Want: 1, err: errors.Join(append(errs, err)...)}
+	}
+	return x, nil
+}
+
+// blob returns the open blob of shard i.
+func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	b := &x.blobs[i]
+	if b.r == nil && (b.err == nil || time.Since(b.at) > retryAfter) {
+		b.at = time.Now()
+		b.r, b.err = s.openBlob(ctx, &x.e, i, OpenOptions{})
+		if b.err != nil && ctx.Err() != nil {
+			err := b.err
+			b.err = nil // it was the reader who left
+			return nil, err
+		}
+	}
+	return b.r, b.err
+}
+
+// openBlob opens the blob of shard i. It lives as long as the store unless it is
+// closed.
+func (s *Store) openBlob(ctx context.Context, e *Extent, i int, opts OpenOptions) (BackendReader, error) {
+	if e.Shards[i].Missing {
+		return nil, fmt.Errorf("shard %d was never written: %w", i, fs.ErrNotExist)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	d := s.disk(e.Shards[i].Backend)
+	r, err := d.Open(s.ctx, e.Key(i), opts)
+	d.saw(err)
+	return r, err
+}
+
+// readTable reads the table of shard i and checks it against the record, which
+// binds it to the content.
+func (s *Store) readTable(ctx context.Context, x *handle, i int) ([]byte, error) {
+	r, err := x.blob(ctx, s, i)
+	if err != nil {
+		return nil, err
+	}
+	t, err := readTrailer(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.matches(s.storeID, &x.e, i); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, t.table.len)
+	if _, err := readFull(r, raw, t.table.off); err != nil {
+		return nil, err
+	}
+	if frame.Sum(raw) != t.tableHash {
+		return nil, fmt.Errorf("%w: table hash does not match", ErrCorrupt)
+	}
+	return raw, x.checkTable(raw)
+}
+
+// checkTable folds a table and compares with the record.
+func (x *handle) checkTable(raw []byte) error {
+	n := 32 * x.g.Blocks()
+	if int64(len(raw)) != tableLen(x.g) {
+		return fmt.Errorf("%w: table of %d bytes, want %d", ErrCorrupt, len(raw), tableLen(x.g))
+	}
+	t := x.table
+	t.CVs = cvsOf(raw[:n])
+	if t.Hash() != x.e.Hash || frame.Sum(raw[n:]) != x.e.ParityRoot {
+		return fmt.Errorf("%w: table does not fold to the hash of the extent", ErrCorrupt)
+	}
+	return nil
+}
+
+// setTable takes a checked table.
+func (x *handle) setTable(raw []byte) {
+	n := 32 * x.g.Blocks()
+	x.table.CVs, x.par = cvsOf(raw[:n]), raw[n:]
+}
+
+func cvsOf(raw []byte) []merkle.CV {
+	cvs := make([]merkle.CV, len(raw)/32)
+	for i := range cvs {
+		cvs[i] = merkle.CV(raw[32*i:])
+	}
+	return cvs
+}
+
+// readTrailer reads and decodes the trailer of a blob.
+func readTrailer(r BackendReader) (trailer, error) {
+	size := r.Size()
+	if size < headerSize+trailerSize || size%frame.Grid != 0 {
+		return trailer{}, fmt.Errorf("%w: a blob of %d bytes", ErrCorrupt, size)
+	}
+	b := frame.Aligned(trailerSize)
+	if _, err := readFull(r, b, size-trailerSize); err != nil {
+		return trailer{}, err
+	}
+	t, err := decodeTrailer(b)
+	if err == nil && t.size != size {
+		err = fmt.Errorf("%w: a blob of %d bytes whose trailer says %d", ErrCorrupt, size, t.size)
+	}
+	return t, err
+}
+
+// readFull reads exactly len(b) bytes; fewer are damage.
+func readFull(r BackendReader, b []byte, off int64) (int, error) {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return n, nil
+	}
+	if err == nil || errors.Is(err, errEOF) {
+		err = fmt.Errorf("%w: %d bytes at %d, want %d", ErrCorrupt, n, off, len(b))
+	}
+	return n, err
+}
+
+// matches compares a trailer with the record of the extent: a blob that is sound
+// in itself but another one is damage too.
+func (t *trailer) matches(storeID [16]byte, e *Extent, i int) error {
+	want := headerOf(storeID, e, i)
+	want.compat = t.compat
+	if t.header != want || t.descriptor != e.Descriptor || t.length != e.Length || t.whole != e.Whole ||
+		t.hash != e.Hash || t.parityRoot != e.ParityRoot {
+		return fmt.Errorf("%w: the blob is shard %d of extent %v, generation %d; want shard %d of %v, generation %d",
+			ErrCorrupt, t.shard, t.extent, t.generation, i, e.ID, e.Shards[i].Generation)
+	}
+	return nil
+}
+
+// check compares a block with its hash. column is the shard, which for parity is
+// k or more.
+func (x *handle) check(column, stripe int, block []byte) bool {
+	k := x.e.Code.K
+	if column < k {
+		return x.table.Check(stripe*k+column, block)
+	}
+	if k == 1 {
+		return x.table.Check(stripe, block)
+	}
+	at := 32 * (stripe*x.e.Code.M + column - k)
+	return frame.Sum(block) == frame.Hash(x.par[at:at+32])
+}

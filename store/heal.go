@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/blockframe/blockframe/internal/frame"
+	"golang.org/x/sync/errgroup"
+)
+
+// healShard makes shard i of an extent whole: its sound blocks are copied and the
+// bad ones computed into a blob of the next generation, which is read back before
+// the record names it. It returns the number of blocks computed; 0 with no error
+// when nothing was wrong. Nothing is modified in place, and the old blob is removed
+// only when the new one is in the record.
+//
+// The steps, and what a crash after each leaves: the new blob is committed (an
+// orphan, found by its generation and removed by the next repair or collection); it
+// is verified; Replace is committed, the one commit point (the old blob is the
+// orphan now); the old blob is removed.
+func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) {
+	unlock := s.healing.lock(id)
+	defer unlock()
+	e, err := s.cat.Extent(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	if i >= len(e.Shards) {
+		return 0, fmt.Errorf("%w: extent %v has no shard %d", fs.ErrInvalid, id, i)
+	}
+	x, err := s.open.get(ctx, e)
+	if err != nil {
+		return 0, err
+	}
+	defer s.open.put(x)
+	st := s.inspectShard(ctx, x, i, 0, x.g.Stripes())
+	if st.absent != nil {
+		return 0, st.absent
+	}
+	if st.ok() {
+		return 0, s.intact(ctx, &e, i)
+	}
+	return s.rewriteShard(ctx, x, i, &st)
+}
+
+// intact takes a shard off the repair queue that was found in order.
+func (s *Store) intact(ctx context.Context, e *Extent, i int) error {
+	s.damage.forget(e.ID, i)
+	return s.commitOne(ctx, Intact{Extent: e.ID, Shard: i, Generation: e.Shards[i].Generation})
+}
+
+// rewriteShard writes, verifies and commits the next generation of a shard.
+func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardState) (int, error) {
+	old := x.e.Shards[i]
+	next := old
+	next.Generation, next.Missing = old.Generation+1, false
+	e := x.e
+	e.Shards = append([]Shard(nil), e.Shards...)
+	e.Shards[i] = next
+	n, err := s.writeShard(ctx, x, &e, i, st)
+	if err != nil {
+		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
+	}
+	fresh := &handle{e: e, g: x.g, coder: x.coder, table: x.table, par: x.par, blobs: make([]blob, len(e.Shards))}
+	if again := s.inspectShard(ctx, fresh, i, 0, x.g.Stripes()); !again.ok() {
+		s.removeBlob(e.Shards[i].Backend, e.Key(i))
+		return 0, fmt.Errorf("heal shard %d of extent %v: what was written does not read back: %w", i, e.ID, again.err())
+	}
+	if err := s.commitOne(ctx, Replace{Extent: e.ID, Shard: i, From: old.Generation, To: next}); err != nil {
+		if !errors.Is(err, ErrUncertain) {
+			s.removeBlob(next.Backend, e.Key(i))
+		}
+		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
+	}
+	s.damage.forget(e.ID, i)
+	x.stale.Store(true)
+	s.open.drop(e.ID)
+	if !old.Missing {
+		s.removeBlob(old.Backend, x.e.Key(i))
+	}
+	s.stats.repaired.Add(1)
+	s.log.Info("shard repaired", "extent", e.ID, "shard", i, "generation", next.Generation, "blocks", n)
+	if s.opts.Events.Repaired != nil {
+		s.opts.Events.Repaired(Repaired{Extent: e.ID, Shard: i, Generation: next.Generation, Backend: next.Backend, Blocks: n})
+	}
+	return n, nil
+}
+
+// removeBlob removes a blob that no record names. One that stays is an orphan for
+// the collection.
+func (s *Store) removeBlob(id BackendID, key BackendKey) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
+	defer cancel()
+	if err := s.disk(id).Remove(ctx, key); err != nil {
+		s.log.Warn("leftover blob stays until it is collected", "key", key, "err", err)
+	}
+}
+
+// writeShard writes the blob of shard i of e, whose table x holds.
+func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st *shardState) (int, error) {
+	sealed, err := s.resealed(ctx, x, e)
+	if err != nil {
+		return 0, err
+	}
+	d := s.disk(e.Shards[i].Backend)
+	for range 2 {
+		n, err := s.copyShard(ctx, d, x, e, i, st, sealed)
+		if !errors.Is(err, fs.ErrExist) {
+			return n, err
+		}
+		// A repair that crashed before its commit point left this blob.
+		if err := d.Remove(ctx, e.Key(i)); err != nil {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("%w: blob %s", fs.ErrExist, e.Key(i))
+}
+
+// copyShard writes header, blocks and the rest to a new blob and commits it.
+func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, sealed *sealedExtent) (n int, err error) {
+	out, err := d.create(ctx, e.Key(i))
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			out.Abort()
+		}
+	}()
+	h := headerOf(s.storeID, e, i)
+	buf := frame.Aligned(max(pieceStripes*BlockSize, headerSize))
+	if _, err = out.Write(appendHeader(buf[:0], &h)); err != nil {
+		return 0, err
+	}
+	if n, err = s.copyBlocks(ctx, out, x, i, st, buf); err != nil {
+		return n, err
+	}
+	table, manifests, tail := sealed.of(h)
+	for _, part := range [][]byte{table, manifests, tail} {
+		if _, err = out.Write(part); err != nil {
+			return n, err
+		}
+	}
+	// A crash before Commit leaves nothing visible.
+	return n, d.commit(out)
+}
+
+// copyBlocks writes the column of shard i: blocks that are sound as they are, the
+// others computed from their stripe. Every block is verified before it is written.
+func (s *Store) copyBlocks(ctx context.Context, out BackendWriter, x *handle, i int, st *shardState, buf []byte) (computed int, err error) {
+	var r BackendReader
+	if st.blocks < x.g.Stripes() {
+		if r, err = s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true}); err == nil {
+			defer r.Close()
+		}
+	}
+	for lo := 0; lo < x.g.Stripes(); lo += pieceStripes {
+		n := min(pieceStripes, x.g.Stripes()-lo)
+		good := make([]bool, n)
+		if r != nil {
+			good = readColumn(r, x, i, lo, n, buf)
+		}
+		var work errgroup.Group
+		work.SetLimit(4)
+		size := int64(0)
+		for j := range n {
+			length := x.g.ShardBlockLen(i, lo+j)
+			size += frame.Align(int64(length))
+			if good[j] || length == 0 {
+				continue
+			}
+			computed++
+			work.Go(func() error { return s.computeInto(ctx, x, lo+j, i, buf[j*BlockSize:(j+1)*BlockSize]) })
+		}
+		if err := work.Wait(); err != nil {
+			return computed, err
+		}
+		if _, err := out.Write(buf[:size]); err != nil {
+			return computed, err
+		}
+	}
+	return computed, nil
+}
+
+// computeInto computes the block of a column from others of its stripe and fills
+// dst up with zeros.
+func (s *Store) computeInto(ctx context.Context, x *handle, stripe, column int, dst []byte) error {
+	f := newStripeFetch(s, x, stripe, column)
+	defer f.free()
+	p, err := f.run(ctx)
+	if err != nil {
+		return err
+	}
+	clear(dst[copy(dst, p.data):])
+	p.free()
+	return nil
+}
+
+// resealed returns the parts of an extent that are the same in all its shards,
+// made anew from the verified table and the manifests of any sound shard.
+func (s *Store) resealed(ctx context.Context, x *handle, e *Extent) (*sealedExtent, error) {
+	var cvs []byte
+	for i := range x.table.CVs {
+		cvs = append(cvs, x.table.CVs[i][:]...)
+	}
+	lines, at, err := s.findManifests(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	var pack *packIndex
+	if e.Kind == KindPack {
+		pack = &packIndex{lines: lines, at: at}
+	}
+	return newSealed(s.storeID, e, append(cvs, x.par...), lines, pack), nil
+}

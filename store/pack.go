@@ -1,0 +1,310 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/blockframe/blockframe/erasure"
+)
+
+const (
+	groupBytes   = 4 * miB // content of one group of small puts
+	groupPuts    = 256     // and their number
+	groupsAtOnce = 2       // groups being written: one waits for the disks, one gathers
+)
+
+// packIndex is what a pack says of its members, made while it is written.
+type packIndex struct {
+	lines []byte
+	at    int64 // where the lines begin in the stream
+}
+
+// add appends the line of one member.
+func (x *packIndex) add(upload UploadID, p *Put) {
+	m := newManifest("member", upload, p.Name, p.Attr, p.Policy)
+	m.ID, m.Size, m.At = &p.ID, &p.Size, &p.Offset
+	x.lines = appendLine(x.lines, m)
+}
+
+// small is a put whose content is in memory and waits for its group.
+type small struct {
+	ctx  context.Context
+	put  Put
+	data []byte
+	done chan outcome
+}
+
+type outcome struct {
+	obj Object
+	err error
+}
+
+// grouper gathers small puts that come at the same time into one pack and one
+// record each, so that they share the wait for the disks. While a group is being
+// written the next one gathers.
+type grouper struct {
+	s    *Store
+	in   chan *small
+	busy chan struct{} // a place for each group being written
+}
+
+func newGrouper(s *Store) *grouper {
+	return &grouper{s: s, in: make(chan *small, groupPuts), busy: make(chan struct{}, groupsAtOnce)}
+}
+
+// put hands a small put to the next group and waits for its outcome.
+func (g *grouper) put(ctx context.Context, p Put, data []byte) (Object, error) {
+	it := &small{ctx: ctx, put: p, data: data, done: make(chan outcome, 1)}
+	select {
+	case g.in <- it:
+	case <-ctx.Done():
+		return Object{}, ctx.Err()
+	case <-g.s.ctx.Done():
+		return Object{}, g.s.writable()
+	}
+	// From here on the group owns data: wait for it even when ctx ends, so that the
+	// caller does not reuse what is being written. A group takes bounded time.
+	out := <-it.done
+	return out.obj, out.err
+}
+
+// run gathers groups until the store closes, then fails what still waits.
+func (g *grouper) run() {
+	for {
+		select {
+		case g.busy <- struct{}{}:
+		case <-g.s.ctx.Done():
+			g.drain()
+			return
+		}
+		items := g.gather()
+		if items == nil {
+			g.drain()
+			return
+		}
+		g.s.wg.Go(func() {
+			defer func() { <-g.busy }()
+			g.s.putGroup(items)
+		})
+	}
+}
+
+// gather waits for a small put and takes all that wait with it.
+func (g *grouper) gather() []*small {
+	var items []*small
+	select {
+	case it := <-g.in:
+		items = append(items, it)
+	case <-g.s.ctx.Done():
+		return nil
+	}
+	for bytes := len(items[0].data); bytes < groupBytes && len(items) < groupPuts; {
+		select {
+		case it := <-g.in:
+			items = append(items, it)
+			bytes += len(it.data)
+		default:
+			return items
+		}
+	}
+	return items
+}
+
+func (g *grouper) drain() {
+	for {
+		select {
+		case it := <-g.in:
+			it.done <- outcome{err: g.s.writable()}
+		default:
+			return
+		}
+	}
+}
+
+// putGroup writes small puts as packs, one for each code, and tells each its
+// outcome.
+func (s *Store) putGroup(items []*small) {
+	byCode := map[erasure.Code][]*small{}
+	var codes []erasure.Code
+	for _, it := range items {
+		if it.ctx.Err() != nil {
+			it.done <- outcome{err: it.ctx.Err()}
+			continue
+		}
+		if byCode[it.put.Code] == nil {
+			codes = append(codes, it.put.Code)
+		}
+		byCode[it.put.Code] = append(byCode[it.put.Code], it)
+	}
+	for _, c := range codes {
+		outs, err := s.putPack(s.ctx, c, byCode[c])
+		for i, it := range byCode[c] {
+			if err != nil {
+				it.done <- outcome{err: err}
+			} else {
+				it.done <- outs[i]
+			}
+		}
+	}
+}
+
+// putPack writes one pack and commits its members, each accepted or refused by
+// itself.
+func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) ([]outcome, error) {
+	upload := newUploadID()
+	s.pins.add(upload)
+	defer s.pins.release(upload)
+	index := &packIndex{}
+	var content []io.Reader
+	for _, it := range items {
+		it.put.Upload, it.put.Offset = upload, index.at
+		index.at += it.put.Size
+		index.add(upload, &it.put)
+		content = append(content, bytes.NewReader(it.data))
+	}
+	w, err := s.writePack(ctx, upload, c, index, io.MultiReader(content...))
+	if err != nil {
+		return nil, err
+	}
+	rec := Record{Each: true, Commands: []Command{AddExtent{w.extents[0]}}}
+	for _, it := range items {
+		s.suspect(ctx, &it.put)
+		rec.Commands = append(rec.Commands, it.put)
+	}
+	res, err := s.cat.Commit(ctx, rec)
+	if err != nil {
+		if !errors.Is(err, ErrUncertain) {
+			s.discard(w.extents)
+		}
+		return nil, err
+	}
+	outs := make([]outcome, len(items))
+	for i := range items {
+		outs[i] = outcome{res[i+1].Object, res[i+1].Err}
+		s.stats.putBytes.Add(items[i].put.Size)
+	}
+	s.stats.puts.Add(int64(len(items)))
+	s.repairSoon(w.extents)
+	return outs, nil
+}
+
+// writePack writes a pack whose members and index are in memory.
+func (s *Store) writePack(ctx context.Context, upload UploadID, c erasure.Code, index *packIndex, content io.Reader) (written, error) {
+	ref := stream{upload: upload, kind: KindPack, code: c, size: index.at + int64(len(index.lines)), pack: index,
+		policy: Policy{PerBackend: s.perBackend(c)}}
+	return s.writeStream(ctx, ref, io.MultiReader(content, bytes.NewReader(index.lines)))
+}
+
+// perBackend returns how many shards of a pack a backend must be allowed to take:
+// one, unless a policy made the code wider than there are backends.
+func (s *Store) perBackend(c erasure.Code) int {
+	n := s.registered()
+	return (c.Shards() + n - 1) / n
+}
+
+// runPacker packs inline contents when enough have gathered, or the oldest has
+// waited for PackAfter.
+func (s *Store) runPacker() {
+	timer := time.NewTimer(s.opts.PackAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.packNow:
+		case <-timer.C:
+		}
+		if err := s.PackInline(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("inline contents stay in the log for now", "err", err)
+		}
+		timer.Reset(s.opts.PackAfter)
+	}
+}
+
+// packSoon counts inline bytes and wakes the packer when 256 KiB have gathered.
+func (s *Store) packSoon(n int64) {
+	if s.inlineBytes.Add(n) >= MaxSmall {
+		s.inlineBytes.Store(0)
+		select {
+		case s.packNow <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// PackInline moves the contents that travelled in records into packs. It is done
+// in the background; a program may call it before it takes a disk away, since a
+// pack survives the loss of more of them than the log does.
+func (s *Store) PackInline(ctx context.Context) error {
+	s.packing.Lock()
+	defer s.packing.Unlock()
+	var batch []Content
+	bytes := int64(0)
+	for c, err := range s.cat.Inline(ctx) {
+		if err != nil {
+			return err
+		}
+		batch = append(batch, c)
+		if bytes += c.Size; bytes >= groupBytes || len(batch) >= 4*groupPuts {
+			if err := s.packContents(ctx, batch); err != nil {
+				return err
+			}
+			batch, bytes = nil, 0
+		}
+	}
+	return s.packContents(ctx, batch)
+}
+
+// packContents writes one pack of inline contents. The commit compares: contents
+// that moved or went meanwhile are skipped.
+func (s *Store) packContents(ctx context.Context, batch []Content) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	upload := newUploadID()
+	s.pins.add(upload)
+	defer s.pins.release(upload)
+	index := &packIndex{}
+	code := erasure.Code{K: 1, M: 1}
+	var content []io.Reader
+	var members []Member
+	for _, c := range batch {
+		m := Member{ID: c.ID, Offset: index.at, Size: c.Size}
+		if err := s.nameMembers(ctx, index, upload, m); err != nil {
+			return err
+		}
+		index.at += c.Size
+		code.M = max(code.M, c.Code.M)
+		members = append(members, m)
+		content = append(content, bytes.NewReader(c.Inline))
+	}
+	w, err := s.writePack(ctx, upload, code, index, io.MultiReader(content...))
+	if err != nil {
+		return err
+	}
+	// A crash here leaves a pack that nothing names, and the contents in the log.
+	err = s.commitOne(ctx, Pack{Extent: w.extents[0], Members: members})
+	if err != nil && !errors.Is(err, ErrUncertain) {
+		s.discard(w.extents)
+	}
+	return err
+}
+
+// nameMembers adds a line for every version that refers to a content, so that the
+// pack alone can tell its names. A content of very many names gets the first 64.
+func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload UploadID, m Member) error {
+	n := 0
+	for obj, err := range s.cat.Referrers(ctx, m.ID) {
+		if err != nil {
+			return err
+		}
+		index.add(upload, &Put{Name: obj.Name, Attr: obj.Attr, Policy: obj.Policy, ID: m.ID, Size: m.Size, Offset: m.Offset})
+		if n++; n == 64 {
+			break
+		}
+	}
+	return nil
+}

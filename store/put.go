@@ -1,0 +1,260 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// headBytes bounds the memory of contents that are read whole to find out whether
+// they are small.
+const headBytes = 8 * miB
+
+// PutOptions says what is known of an object besides its name and bytes.
+type PutOptions struct {
+	Attr
+
+	// Size announces the number of bytes, 0 is not known. A source that has
+	// more or fewer makes Put fail with io.ErrUnexpectedEOF.
+	Size int64
+
+	// ID is the address that the content must have, unless it is zero.
+	// Otherwise Put fails with ErrCorrupt.
+	ID ID
+
+	// Expect is the version that the name must have, as in the command Put.
+	Expect int64
+}
+
+// Put stores what r yields under name. It is durable and visible when Put returns
+// without an error, and nothing is visible otherwise, unless the error matches
+// ErrUncertain.
+//
+// Content of up to 4 KiB travels in the record itself; up to 256 KiB it shares a
+// pack, and the wait for the disks, with others that are put at the same time;
+// anything longer is written as a stream of its own, in memory that does not
+// depend on its length.
+func (s *Store) Put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
+	obj, err := s.put(ctx, name, r, opts)
+	if err != nil {
+		return Object{}, fmt.Errorf("put %s: %w", name, err)
+	}
+	return obj, nil
+}
+
+func (s *Store) put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
+	if err := s.writable(); err != nil {
+		return Object{}, err
+	}
+	head, err := s.readHead(ctx, r, opts.Size)
+	if err != nil {
+		return Object{}, err
+	}
+	if !head.whole {
+		defer head.release()
+		return s.putStream(ctx, name, head.reader(r), opts)
+	}
+	defer head.release()
+	p, err := s.smallPut(name, head.data, opts)
+	if err != nil {
+		return Object{}, err
+	}
+	if len(head.data) > MaxInline {
+		return s.group.put(ctx, p, head.data)
+	}
+	p.Inline = head.data
+	return s.commitPut(ctx, p)
+}
+
+// smallPut returns the command for content that is in memory.
+func (s *Store) smallPut(name string, data []byte, opts PutOptions) (Put, error) {
+	size := int64(len(data))
+	policy := Choose(s.opts.Policies(), name, size)
+	p := Put{Name: name, Attr: opts.Attr, Policy: policy.Name, ID: ID(frame.Sum(data)), Size: size,
+		Upload: newUploadID(), Expect: opts.Expect, Code: s.copies(policy)}
+	return p, opts.check(p.ID, size)
+}
+
+// check compares what was read with what was announced.
+func (o PutOptions) check(id ID, size int64) error {
+	if o.Size > 0 && size != o.Size {
+		return fmt.Errorf("%w: the source has %d bytes, %d were announced", io.ErrUnexpectedEOF, size, o.Size)
+	}
+	if !o.ID.IsZero() && id != o.ID {
+		return fmt.Errorf("%w: the source hashes to %v, expected %v", ErrCorrupt, id, o.ID)
+	}
+	return nil
+}
+
+// putStream stores content that is too long to be held.
+func (s *Store) putStream(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
+	p, err := s.stageStream(ctx, name, r, opts)
+	if err != nil {
+		return Object{}, err
+	}
+	defer s.pins.release(p.Upload)
+	return s.commitPut(ctx, p)
+}
+
+// stageStream writes the extents of an object and returns the command that makes
+// it visible. The upload is pinned until the caller releases it.
+func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts PutOptions) (Put, error) {
+	size := opts.Size
+	if size == 0 {
+		size = -1
+	}
+	policy := Choose(s.opts.Policies(), name, size)
+	ref := stream{upload: newUploadID(), kind: KindObject, name: name, attr: opts.Attr, policy: policy,
+		code: s.code(ctx, policy), size: size}
+	s.pins.add(ref.upload)
+	w, err := s.writeStream(ctx, ref, r)
+	if err == nil {
+		if err = opts.check(w.id, w.size); err != nil {
+			s.discard(w.extents)
+		}
+	}
+	if err != nil {
+		s.pins.release(ref.upload)
+		return Put{}, err
+	}
+	s.stats.putBytes.Add(w.size)
+	return Put{Name: name, Attr: opts.Attr, Policy: policy.Name, ID: w.id, Size: w.size, Upload: ref.upload,
+		Extents: w.extents, Code: ref.code, Expect: opts.Expect}, nil
+}
+
+// commitPut proposes the command, the one commit point of every put, after it
+// looked whether the copy that the catalog would rather refer to can be relied on.
+func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
+	s.suspect(ctx, &p)
+	res, err := s.cat.Commit(ctx, Record{Commands: []Command{p}})
+	if err != nil {
+		if !errors.Is(err, ErrUncertain) {
+			s.discard(p.Extents) // never proposed: no record can name them
+		}
+		return Object{}, err
+	}
+	if res[0].Err != nil {
+		return Object{}, res[0].Err
+	}
+	s.stats.puts.Add(1)
+	if len(p.Inline) > 0 {
+		s.packSoon(int64(len(p.Inline)))
+	}
+	s.repairSoon(p.Extents)
+	return res[0].Object, nil
+}
+
+// suspect verifies the copy of the same content that is stored already, and names
+// it in the command if it is damaged: so the new bytes take its place.
+func (s *Store) suspect(ctx context.Context, p *Put) {
+	c, err := s.cat.Content(ctx, p.ID)
+	if err != nil || c.Upload.IsZero() || c.Upload == p.Upload {
+		return
+	}
+	if err := s.trust(ctx, c); err != nil {
+		s.log.Warn("stored copy is damaged, the new one replaces it", "id", p.ID, "upload", c.Upload, "err", err)
+		p.Distrust = c.Upload
+	}
+}
+
+// code returns the code for new extents under a policy: that of the policy, or the
+// default of the backends that can be written to now, when they are too few.
+func (s *Store) code(ctx context.Context, p Policy) erasure.Code {
+	all := s.registered()
+	if n := len(s.targets(ctx)); n < all {
+		if c := p.code(all); c.Shards() <= n*p.spread(all) {
+			return c
+		}
+		return erasure.DefaultCode(max(n, 1))
+	}
+	return p.code(all)
+}
+
+// copies returns the code of small packs: as many copies as the policy's code can
+// lose shards, and one more.
+func (s *Store) copies(p Policy) erasure.Code {
+	return erasure.Code{K: 1, M: s.code(s.ctx, p).M}
+}
+
+// discard removes blobs that no record can name. What cannot be removed now is
+// collected later.
+func (s *Store) discard(extents []Extent) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
+	defer cancel()
+	for i := range extents {
+		for j, sh := range extents[i].Shards {
+			if err := s.disk(sh.Backend).Remove(ctx, extents[i].Key(j)); err != nil {
+				s.log.Warn("leftover of a failed put stays until it is collected", "key", extents[i].Key(j), "err", err)
+			}
+		}
+	}
+}
+
+func newUploadID() (id UploadID) {
+	rand.Read(id[:])
+	return id
+}
+
+// head is the beginning of a source, or all of it.
+type head struct {
+	data  []byte
+	whole bool
+	free  func()
+}
+
+func (h *head) release() {
+	if h.free != nil {
+		h.free()
+		h.free = nil
+	}
+}
+
+// reader returns the source from its beginning.
+func (h *head) reader(rest io.Reader) io.Reader {
+	if len(h.data) == 0 {
+		return rest
+	}
+	return io.MultiReader(bytes.NewReader(h.data), rest)
+}
+
+// readHead reads a source of up to MaxSmall bytes whole. It reads nothing of one
+// that was announced to be longer.
+func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, error) {
+	if size > MaxSmall {
+		return &head{}, nil
+	}
+	room := int64(MaxSmall)
+	if size > 0 {
+		room = size
+	}
+	if err := s.heads.Acquire(ctx, room); err != nil {
+		return nil, err
+	}
+	h := &head{free: func() { s.heads.Release(room) }}
+	first := MaxInline + 1
+	if size > 0 {
+		first = int(size) + 1 // one byte more, to see that it ends there
+	}
+	for limit := first; ; limit = min(4*limit, MaxSmall+1) {
+		h.data = append(make([]byte, 0, limit), h.data...)
+		n, err := io.ReadFull(r, h.data[len(h.data):limit])
+		h.data = h.data[:len(h.data)+n]
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			h.whole = true
+			return h, nil
+		}
+		if err != nil {
+			h.release()
+			return nil, sourceError(err)
+		}
+		if limit > MaxSmall || size > 0 {
+			return h, nil
+		}
+	}
+}

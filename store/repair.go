@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// repairAgain is when rows that could not be repaired are tried anew.
+const repairAgain = time.Minute
+
+// RepairReport says what became of the rows of the repair queue.
+type RepairReport struct {
+	Repaired int64   // shards made whole
+	Blocks   int64   // blocks computed for them
+	Intact   int64   // rows whose shard was found in order
+	Left     int64   // rows that stay on the queue
+	Errs     []error // why, at most 100 of them
+}
+
+// Repair works off the repair queue: everything that reads and scrubs have found
+// damaged so far, least remaining redundancy first. What cannot be repaired stays
+// on the queue and is in the report; the error is for the queue itself.
+func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
+	if err := s.writable(); err != nil {
+		return rep, err
+	}
+	s.damage.flush(ctx)
+	s.repairing.Lock()
+	defer s.repairing.Unlock()
+	for r, err := range s.cat.Repairs(ctx) {
+		if err != nil {
+			return rep, err
+		}
+		if err := ctx.Err(); err != nil {
+			return rep, err
+		}
+		n, err := s.repairRow(ctx, r)
+		switch {
+		case err != nil:
+			rep.Left++
+			if len(rep.Errs) < 100 {
+				rep.Errs = append(rep.Errs, err)
+			}
+		case n == 0:
+			rep.Intact++
+		default:
+			rep.Repaired++
+			rep.Blocks += int64(n)
+		}
+	}
+	return rep, nil
+}
+
+// repairRow repairs what one row names.
+func (s *Store) repairRow(ctx context.Context, r Repair) (int, error) {
+	if r.Extent != (ExtentID{}) {
+		n, err := s.healShard(ctx, r.Extent, r.Shard)
+		if err != nil && errors.Is(err, ErrUnrecoverable) {
+			s.reportLost(err)
+		}
+		return n, err
+	}
+	if _, err := s.disk(r.Backend).Usage(ctx); err != nil {
+		return 0, err
+	}
+	s.damage.forgetBackend(r.Backend)
+	return 0, s.commitOne(ctx, Intact{Backend: r.Backend})
+}
+
+// reportLost tells whoever listens that a range is lost.
+func (s *Store) reportLost(err error) {
+	var ce *CorruptError
+	if errors.As(err, &ce) && s.opts.Events.Lost != nil {
+		s.opts.Events.Lost(ce)
+	}
+}
+
+// runRepairer repairs in the background whatever is found damaged.
+func (s *Store) runRepairer() {
+	timer := time.NewTimer(0) // what was left by the last process
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.repairNow:
+		case <-timer.C:
+		}
+		rep, err := s.Repair(s.ctx)
+		if err != nil && s.ctx.Err() == nil {
+			s.log.Warn("repair queue cannot be worked off", "err", err)
+		}
+		if rep.Left > 0 {
+			s.log.Warn("damage stays on the repair queue", "rows", rep.Left, "err", errors.Join(rep.Errs...))
+			timer.Reset(repairAgain)
+		}
+	}
+}
+
+// wakeRepairer makes the background repair look at the queue.
+func (s *Store) wakeRepairer() {
+	select {
+	case s.repairNow <- struct{}{}:
+	default:
+	}
+}
+
+// repairSoon wakes the repairer when a put left shards missing.
+func (s *Store) repairSoon(extents []Extent) {
+	for i := range extents {
+		for _, sh := range extents[i].Shards {
+			if sh.Missing {
+				s.wakeRepairer()
+				return
+			}
+		}
+	}
+}
+
+// eachShard runs f for 0 ≤ i < n, a few at a time, and waits.
+func (s *Store) eachShard(n int, f func(i int)) {
+	var work errgroup.Group
+	work.SetLimit(max(4, 2*runtime.GOMAXPROCS(0)))
+	for i := range n {
+		work.Go(func() error { f(i); return nil })
+	}
+	work.Wait()
+}
+
+// extentLocks lets one repair at a time work on an extent.
+type extentLocks struct {
+	mu   sync.Mutex
+	held map[ExtentID]*heldLock
+}
+
+type heldLock struct {
+	mu sync.Mutex
+	n  int // holders and waiters
+}
+
+// lock locks an extent and returns what unlocks it.
+func (l *extentLocks) lock(id ExtentID) func() {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[ExtentID]*heldLock{}
+	}
+	h := l.held[id]
+	if h == nil {
+		h = &heldLock{}
+		l.held[id] = h
+	}
+	h.n++
+	l.mu.Unlock()
+	h.mu.Lock()
+	return func() {
+		h.mu.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if h.n--; h.n == 0 {
+			delete(l.held, id)
+		}
+	}
+}

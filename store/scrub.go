@@ -1,0 +1,373 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/frame"
+	"golang.org/x/time/rate"
+)
+
+// ScrubOptions says how thoroughly to look.
+type ScrubOptions struct {
+	// Deep reads every block and recomputes parity; otherwise presence, size,
+	// header, table, manifests and trailer of every blob are looked at.
+	Deep bool
+
+	// Repair makes whole what is found damaged, in the same pass.
+	Repair bool
+
+	// Rate bounds the bytes read in a second, 0 does not.
+	Rate int64
+
+	// Progress is called now and then, from one goroutine.
+	Progress func(ScrubReport)
+}
+
+// ScrubReport is what a pass found.
+type ScrubReport struct {
+	Deep     bool
+	Extents  int64 // looked at
+	Blobs    int64
+	Bytes    int64 // read
+	Contents int64 // kept in the catalog itself, looked at
+	Damaged  int64 // shards in which anything was wrong
+	Blocks   int64 // of them, blocks that were bad
+	Repaired int64 // shards made whole
+	Left     int64 // shards still damaged, of which nothing is lost
+	Absent   int64 // shards on backends that could not be asked
+	Lost     []*CorruptError
+	LostMore int64 // ranges that are lost beyond those listed
+	Errs     []error
+}
+
+// maxLost bounds the ranges that a report lists.
+const maxLost = 10_000
+
+// Clean reports whether nothing was found, and nothing is lost.
+func (r *ScrubReport) Clean() bool {
+	return r.Damaged == 0 && r.Absent == 0 && len(r.Lost) == 0 && len(r.Errs) == 0
+}
+
+// Scrub looks at everything the store keeps, as the media have it, and reports
+// what it found. It needs no keys. The error is for the pass itself: damage is in
+// the report. A finished pass is recorded in the catalog.
+func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
+	c := &scrub{s: s, opts: opts, rep: ScrubReport{Deep: opts.Deep}, began: time.Now()}
+	if opts.Rate > 0 {
+		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), int(max(opts.Rate, 255*maxStripes*BlockSize)))
+	}
+	for e, err := range s.cat.Extents(ctx, ExtentID{}) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = c.extent(ctx, e)
+		}
+		if err != nil {
+			return c.rep, fmt.Errorf("scrub: %w", err)
+		}
+		if opts.Progress != nil {
+			opts.Progress(c.rep)
+		}
+	}
+	if err := c.contents(ctx); err != nil {
+		return c.rep, fmt.Errorf("scrub: %w", err)
+	}
+	return c.rep, c.record(ctx)
+}
+
+// scrub is a pass under way.
+type scrub struct {
+	s     *Store
+	opts  ScrubOptions
+	rep   ScrubReport
+	limit *rate.Limiter
+	began time.Time
+}
+
+// record puts the finished pass into the catalog.
+func (c *scrub) record(ctx context.Context) error {
+	c.s.damage.flush(ctx)
+	if c.s.readOnly != nil {
+		return nil
+	}
+	return c.s.commitOne(ctx, Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
+		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)})
+}
+
+// extent looks at one extent and, if asked to, repairs it.
+func (c *scrub) extent(ctx context.Context, e Extent) error {
+	u, err := c.s.cat.Upload(ctx, e.Upload)
+	if err != nil && !isAbsent(err) {
+		return err
+	}
+	if isAbsent(err) || u.State == UploadDead {
+		return nil // collected since the pass came by
+	}
+	c.rep.Extents++
+	x, err := c.s.open.get(ctx, e)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.lostExtent(ctx, &e, err)
+	}
+	states, lost, err := c.look(ctx, x)
+	c.s.open.put(x)
+	if err != nil {
+		return err
+	}
+	if again, err := c.s.cat.Extent(ctx, e.ID); err == nil && !sameBlobs(&again, &e) {
+		return c.extent(ctx, again) // a repair came between
+	} else if isAbsent(err) {
+		return nil
+	}
+	return c.judge(ctx, x, states, lost)
+}
+
+// look returns the state of every shard, and the stripes that cannot be decoded.
+func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error) {
+	states := make([]shardState, len(x.e.Shards))
+	readers := make([]BackendReader, len(states))
+	defer func() {
+		for _, r := range readers {
+			if r != nil {
+				r.Close()
+			}
+		}
+	}()
+	c.s.eachShard(len(states), func(i int) {
+		r, err := c.s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true})
+		if err != nil {
+			states[i].note(err)
+			return
+		}
+		readers[i] = r
+		states[i].note(c.s.checkParts(r, x, i, &states[i]))
+	})
+	var lost []int
+	if c.opts.Deep || anyBad(states) {
+		var err error
+		if lost, err = c.lookDeep(ctx, x, readers, states); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i := range states {
+		c.rep.Bytes += states[i].read
+	}
+	c.rep.Blobs += int64(len(states))
+	return states, lost, ctx.Err()
+}
+
+func anyBad(states []shardState) bool {
+	for i := range states {
+		if !states[i].ok() {
+			return true
+		}
+	}
+	return false
+}
+
+// piece of a deep look: some stripes of all columns, in a slab.
+type deepPiece struct {
+	slab     *slab
+	first, n int
+	good     [][]bool // by column; nil: the blob cannot be read
+	read     int64
+}
+
+// lookDeep reads every block of an extent and returns the stripes that have fewer
+// good blocks than it takes to decode them. While one piece is being verified the
+// next one is read.
+func (c *scrub) lookDeep(ctx context.Context, x *handle, readers []BackendReader, states []shardState) (lost []int, err error) {
+	pieces := make(chan *deepPiece, 1)
+	var readErr error
+	go func() {
+		defer close(pieces)
+		for at := 0; at < x.g.Stripes() && readErr == nil; {
+			var p *deepPiece
+			if p, readErr = c.read(ctx, x, readers, at); readErr == nil {
+				at += p.n
+				pieces <- p
+			}
+		}
+	}()
+	for p := range pieces {
+		for j := range p.n {
+			if !c.stripe(x, p, j, states) {
+				lost = append(lost, p.first+j)
+			}
+		}
+		c.rep.Bytes += p.read
+		p.slab.release()
+	}
+	return lost, readErr
+}
+
+// read reads and verifies some stripes of all columns.
+func (c *scrub) read(ctx context.Context, x *handle, readers []BackendReader, at int) (*deepPiece, error) {
+	sl, err := c.s.slabs.get(ctx, x.e.Code, x.g.Stripes()-at)
+	if err != nil {
+		return nil, err
+	}
+	p := &deepPiece{slab: sl, first: at, n: min(sl.stripes, x.g.Stripes()-at), good: make([][]bool, len(readers))}
+	p.read = int64(p.n) * int64(len(readers)) * BlockSize
+	if c.limit != nil {
+		if err := c.limit.WaitN(ctx, int(p.read)); err != nil {
+			sl.release()
+			return nil, err
+		}
+	}
+	c.s.eachShard(len(readers), func(i int) {
+		if readers[i] != nil {
+			p.good[i] = readColumn(readers[i], x, i, p.first, p.n, sl.column(i))
+		}
+	})
+	return p, ctx.Err()
+}
+
+// stripe takes note of the bad blocks of a stripe and reports whether it can be
+// decoded. Parity that matches its hash but not the data was wrong when it was put.
+func (c *scrub) stripe(x *handle, p *deepPiece, j int, states []shardState) bool {
+	have, size := 0, x.g.StripeLen(p.first+j)
+	blocks := make([][]byte, len(states))
+	for i := range states {
+		blocks[i] = p.slab.block(i, j)[:size]
+		switch {
+		case i < x.e.Code.K && x.g.ShardBlockLen(i, p.first+j) == 0:
+			have++ // zeros, which nobody stores
+			blocks[i] = zeroBlock[:size]
+		case p.good[i] != nil && p.good[i][j]:
+			have++
+		case p.good[i] != nil:
+			states[i].bad = setBit(states[i].bad, p.first+j)
+			states[i].blocks++
+		}
+	}
+	if have == len(states) {
+		if ok, err := x.coder.Verify(blocks); err != nil || !ok {
+			c.fault(fmt.Errorf("%w: extent %v stripe %d: parity does not belong to the data, although every block matches its hash", ErrCorrupt, x.e.ID, p.first+j))
+		}
+	}
+	return have >= x.e.Code.K
+}
+
+// fault keeps what is wrong and has no other place in the report.
+func (c *scrub) fault(err error) {
+	if len(c.rep.Errs) < 100 {
+		c.rep.Errs = append(c.rep.Errs, err)
+	}
+}
+
+// judge counts what was found, reports it to the repair queue, and repairs.
+func (c *scrub) judge(ctx context.Context, x *handle, states []shardState, lost []int) error {
+	for _, stripe := range lost {
+		if err := c.lostStripe(ctx, x, stripe); err != nil {
+			return err
+		}
+	}
+	for i := range states {
+		st := &states[i]
+		if st.ok() {
+			continue
+		}
+		if st.absent != nil {
+			c.rep.Absent++
+			c.s.blame(ctx, x, i, wholeShard, st.absent)
+			continue
+		}
+		c.rep.Damaged++
+		c.rep.Blocks += int64(st.blocks)
+		c.s.blameState(ctx, x, i, st)
+		if !c.opts.Repair {
+			c.rep.Left++
+		} else if _, err := c.s.healShard(ctx, x.e.ID, i); err == nil {
+			c.rep.Repaired++
+		} else if ctx.Err() != nil {
+			return ctx.Err()
+		} else if !errors.Is(err, ErrUnrecoverable) {
+			c.rep.Left++
+			c.fault(err)
+		}
+	}
+	return nil
+}
+
+// lostStripe names the objects that have bytes in a stripe that cannot be decoded:
+// those in its bad blocks.
+func (c *scrub) lostStripe(ctx context.Context, x *handle, stripe int) error {
+	k := x.e.Code.K
+	for col := range k {
+		b := stripe*k + col
+		if x.g.ShardBlockLen(col, stripe) == 0 {
+			continue
+		}
+		p, err := c.s.readBlock(ctx, x, b)
+		if err == nil {
+			p.free()
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		lo := x.e.Offset + int64(b)*BlockSize
+		if err := c.lostRange(ctx, &x.e, stripe, lo, lo+int64(x.g.BlockLen(b)), err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostExtent names the objects of an extent that cannot be opened at all.
+func (c *scrub) lostExtent(ctx context.Context, e *Extent, cause error) error {
+	c.rep.Damaged += int64(len(e.Shards))
+	c.rep.Blobs += int64(len(e.Shards))
+	if errors.Is(cause, ErrUnavailable) && !errors.Is(cause, ErrCorrupt) {
+		c.rep.Absent += int64(len(e.Shards))
+		return nil
+	}
+	return c.lostRange(ctx, e, wholeShard, e.Offset, e.Offset+e.Length, cause)
+}
+
+// lostRange adds a lost range of a stored stream to the report, once for every
+// version that has bytes in it.
+func (c *scrub) lostRange(ctx context.Context, e *Extent, stripe int, lo, hi int64, cause error) error {
+	var ce *CorruptError
+	want, got := e.Code.K, 0
+	if errors.As(cause, &ce) {
+		want, got = ce.Want, ce.Got
+	}
+	for o, err := range c.s.cat.Owners(ctx, e.Upload, lo, hi) {
+		if err != nil {
+			return err
+		}
+		from, to := max(lo-o.Offset, 0), min(hi-o.Offset, o.Object.Size)
+		n := &CorruptError{Name: o.Object.Name, Extent: e.ID, Stripe: stripe, Want: want, Got: got, Offset: from, Length: to - from}
+		if len(c.rep.Lost) < maxLost {
+			c.rep.Lost = append(c.rep.Lost, n)
+		} else {
+			c.rep.LostMore++
+		}
+		if c.s.opts.Events.Lost != nil {
+			c.s.opts.Events.Lost(n)
+		}
+	}
+	return nil
+}
+
+// contents looks at the contents that are kept in the catalog itself.
+func (c *scrub) contents(ctx context.Context) error {
+	for in, err := range c.s.cat.Inline(ctx) {
+		if err != nil {
+			return err
+		}
+		c.rep.Contents++
+		if ID(frame.Sum(in.Inline)) != in.ID {
+			c.fault(fmt.Errorf("%w: content %v in the catalog does not match its address", ErrCorrupt, in.ID))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package store
+
+import "sync/atomic"
+
+// Damage is something that is not as it was written.
+type Damage struct {
+	Extent  ExtentID
+	Shard   int
+	Stripe  int // -1: the whole blob, or its header, table, manifests or trailer
+	Backend BackendID
+	Err     error
+}
+
+// Repaired is a shard that was made whole.
+type Repaired struct {
+	Extent     ExtentID
+	Shard      int
+	Generation uint32 // of the new blob
+	Backend    BackendID
+	Blocks     int // that were computed
+}
+
+// Events are called as things happen, each if it is set. They are called from the
+// goroutine that does the work, possibly several at once: they should return soon
+// and must not call the store.
+type Events struct {
+	Damaged  func(Damage)
+	Repaired func(Repaired)
+	Lost     func(*CorruptError)
+}
+
+// Stats are totals since the store was opened.
+type Stats struct {
+	Puts          int64 // acknowledged
+	PutBytes      int64 // of content, in packs and streams
+	ReadBytes     int64 // returned to readers from blobs
+	CacheHits     int64 // blocks served from the cache
+	Reconstructed int64 // blocks computed from others
+	Hedged        int64 // reads that did not wait for a slow backend
+	Damaged       int64 // findings of damage
+	Repaired      int64 // shards made whole
+}
+
+type counters struct {
+	puts, putBytes, readBytes, cacheHits, reconstructed, hedged, damaged, repaired atomic.Int64
+}
+
+// Stats returns the totals since the store was opened.
+func (s *Store) Stats() Stats {
+	c := &s.stats
+	return Stats{Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), ReadBytes: c.readBytes.Load(), CacheHits: c.cacheHits.Load(),
+		Reconstructed: c.reconstructed.Load(), Hedged: c.hedged.Load(), Damaged: c.damaged.Load(), Repaired: c.repaired.Load()}
+}

@@ -1,0 +1,195 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Options configures a Store. The zero value of every field but Catalog and
+// Backends is the default.
+type Options struct {
+	StoreID  [16]byte
+	Catalog  Catalog
+	Backends []Backend   // those that are there; the caller closes them after the store
+	Absent   []BackendID // registered, but not there
+
+	// Policies returns the policies in force. Nil means none.
+	Policies func() []Policy
+
+	SlabBytes  int64         // memory for stripes under way, 24 MiB
+	CacheBytes int64         // memory for verified blocks, 16 MiB; negative: no cache
+	Reserve    float64       // share of a backend that puts leave free, for repairs
+	WriteAll   bool          // a put fails unless every shard is durable
+	NoRepair   bool          // damage is queued, and repaired only by Repair and Scrub
+	PackAfter  time.Duration // how long inline content waits for company, 1 minute
+
+	Events Events
+	Logger *slog.Logger // nil: silent
+}
+
+// Store puts, reads and heals objects over backends, and keeps its records in a
+// catalog. All methods may be called concurrently.
+type Store struct {
+	opts     Options
+	storeID  [16]byte
+	cat      Catalog
+	disks    map[BackendID]*disk
+	epoch    uint64
+	readOnly error // why the catalog takes no records
+	slabs    *slabs
+	cache    *blockCache
+	open     *handles
+	group    *grouper
+	damage   *damageLog
+	pins     pins
+	stats    counters
+	log      *slog.Logger
+
+	heads       *semaphore.Weighted // memory for contents read whole
+	inlineBytes atomic.Int64        // put since the packer was woken
+	packNow     chan struct{}
+	packing     sync.Mutex
+	repairNow   chan struct{}
+	repairing   sync.Mutex // one pass over the queue at a time
+	healing     extentLocks
+	collecting  sync.Mutex
+
+	ctx    context.Context // ends when the store closes
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	gate   sync.RWMutex // held while wg grows; Close takes it to end that
+	closed sync.Once
+}
+
+// New opens the store over its backends and begins an open epoch. Uploads of
+// earlier epochs that no record names are garbage from here on.
+func New(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Catalog == nil || len(opts.Backends) == 0 {
+		return nil, fmt.Errorf("%w: a store needs a catalog and at least one backend", fs.ErrInvalid)
+	}
+	s := newStore(opts)
+	for _, b := range opts.Backends {
+		if _, twice := s.disks[b.ID()]; twice {
+			return nil, fmt.Errorf("%w: backend %v was given twice", fs.ErrInvalid, b.ID())
+		}
+		s.disks[b.ID()] = &disk{Backend: b, id: b.ID()}
+	}
+	res, err := s.cat.Commit(ctx, Record{Commands: []Command{OpenEpoch{}}})
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		s.log.Warn("store is read-only", "reason", err)
+		s.readOnly = err
+	case err != nil:
+		return nil, fmt.Errorf("begin open epoch: %w", err)
+	default:
+		s.epoch = res[0].Number
+	}
+	s.start()
+	return s, nil
+}
+
+func newStore(opts Options) *Store {
+	if opts.SlabBytes == 0 {
+		opts.SlabBytes = 24 * miB
+	}
+	opts.SlabBytes = max(opts.SlabBytes, 255*BlockSize) // a stripe of the widest code
+	if opts.CacheBytes == 0 {
+		opts.CacheBytes = 16 * miB
+	}
+	if opts.PackAfter == 0 {
+		opts.PackAfter = time.Minute
+	}
+	if opts.Policies == nil {
+		opts.Policies = func() []Policy { return nil }
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{opts: opts, storeID: opts.StoreID, cat: opts.Catalog, log: opts.Logger,
+		disks: map[BackendID]*disk{}, slabs: newSlabs(opts.SlabBytes), cache: newBlockCache(opts.CacheBytes)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
+	s.repairNow = make(chan struct{}, 1)
+	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
+	return s
+}
+
+// start begins the work that goes on by itself.
+func (s *Store) start() {
+	s.wg.Go(s.group.run)
+	s.wg.Go(s.damage.run)
+	if s.readOnly == nil {
+		s.wg.Go(s.runPacker)
+	}
+	if s.readOnly == nil && !s.opts.NoRepair { // else what is found waits for Repair or Scrub
+		s.wg.Go(s.runRepairer)
+	}
+}
+
+const discardTime = 10 * time.Second // spent on removing the blobs of a failed put
+
+// Close ends background work and waits for it. It is never needed for
+// durability. Readers that are open fail from here on.
+func (s *Store) Close() error {
+	s.closed.Do(func() {
+		s.damage.flush(context.Background())
+		s.gate.Lock()
+		s.cancel()
+		s.gate.Unlock()
+		s.wg.Wait()
+		s.open.close()
+		s.cache.close()
+	})
+	return nil
+}
+
+// spawn runs f in a goroutine that Close waits for. After Close f is called at once
+// with fs.ErrClosed, else with nil.
+func (s *Store) spawn(f func(err error)) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if s.ctx.Err() != nil {
+		f(fmt.Errorf("store: %w", fs.ErrClosed))
+		return
+	}
+	s.wg.Go(func() { f(nil) })
+}
+
+// Epoch returns the open epoch of the store.
+func (s *Store) Epoch() uint64 { return s.epoch }
+
+// disk returns the backend with this id; one that is absent fails every call.
+func (s *Store) disk(id BackendID) *disk {
+	if d := s.disks[id]; d != nil {
+		return d
+	}
+	return &disk{Backend: absent(id), id: id}
+}
+
+// registered returns the number of backends, absent ones included.
+func (s *Store) registered() int { return len(s.disks) + len(s.opts.Absent) }
+
+// commitOne commits a record of one command.
+func (s *Store) commitOne(ctx context.Context, c Command) error {
+	res, err := s.cat.Commit(ctx, Record{Commands: []Command{c}})
+	if err != nil {
+		return err
+	}
+	return res[0].Err
+}
+
+// writable returns why the store takes no puts, or nil.
+func (s *Store) writable() error {
+	if err := s.ctx.Err(); err != nil {
+		return fmt.Errorf("store: %w", fs.ErrClosed)
+	}
+	return s.readOnly
+}

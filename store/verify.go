@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// pieceStripes is how many blocks of a column are read at once when a shard is
+// verified.
+const pieceStripes = 16
+
+// shardState is what a look at one blob found.
+type shardState struct {
+	absent error  // the backend cannot be asked
+	parts  error  // the blob, its header, table, manifests, padding or trailer is bad
+	bad    []byte // bitmap of the stripes whose block is bad
+	blocks int    // number of them
+	read   int64  // bytes
+}
+
+// ok reports whether nothing is wrong.
+func (st *shardState) ok() bool { return st.absent == nil && st.parts == nil && st.blocks == 0 }
+
+// err returns what is wrong, nil when nothing is.
+func (st *shardState) err() error {
+	switch {
+	case st.absent != nil:
+		return st.absent
+	case st.parts != nil:
+		return st.parts
+	case st.blocks > 0:
+		return fmt.Errorf("%w: %d blocks do not match their hash", ErrCorrupt, st.blocks)
+	}
+	return nil
+}
+
+// inspectShard looks at the blob of shard i as the medium has it: at every part but
+// the blocks, and at the blocks of the stripes [lo, hi).
+func (s *Store) inspectShard(ctx context.Context, x *handle, i, lo, hi int) (st shardState) {
+	r, err := s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true})
+	if err != nil {
+		st.note(err)
+		return st
+	}
+	defer r.Close()
+	st.note(s.checkParts(r, x, i, &st))
+	if st.absent == nil && hi > lo {
+		s.checkBlocks(ctx, r, x, i, lo, hi, &st)
+	}
+	return st
+}
+
+// note keeps the first error, in the place that its kind belongs to.
+func (st *shardState) note(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		st.absent = errors.Join(st.absent, err)
+	default:
+		st.parts = errors.Join(st.parts, err)
+	}
+}
+
+// checkParts verifies everything of a blob but its blocks.
+func (s *Store) checkParts(r BackendReader, x *handle, i int, st *shardState) error {
+	b := frame.Aligned(headerSize)
+	if _, err := readFull(r, b, 0); err != nil {
+		return err
+	}
+	h, err := decodeHeader(b)
+	if err != nil {
+		return err
+	}
+	t, err := readTrailer(r)
+	if err != nil {
+		return err
+	}
+	if err := t.matches(s.storeID, &x.e, i); err != nil {
+		return err
+	}
+	if h != t.header {
+		return fmt.Errorf("%w: header and trailer differ", ErrCorrupt)
+	}
+	for _, p := range []struct {
+		name string
+		span span
+		hash frame.Hash
+	}{{"table", t.table, t.tableHash}, {"manifests", t.manifests, t.maniHash}, {"extra part", t.extra, t.extraHash}} {
+		if err := checkPart(r, p.span, p.hash); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		st.read += p.span.end() - p.span.off
+	}
+	st.read += headerSize + trailerSize
+	return nil
+}
+
+// checkPart verifies a part and the zeros behind it.
+func checkPart(r BackendReader, p span, hash frame.Hash) error {
+	b := frame.Aligned(int(p.end() - p.off))
+	if _, err := readFull(r, b, p.off); err != nil {
+		return err
+	}
+	if frame.Sum(b[:p.len]) != hash {
+		return fmt.Errorf("%w: hash does not match", ErrCorrupt)
+	}
+	if !frame.Zero(b[p.len:]) {
+		return fmt.Errorf("%w: padding is not zero", ErrCorrupt)
+	}
+	return nil
+}
+
+// checkBlocks verifies the blocks of the stripes [lo, hi) of a column.
+func (s *Store) checkBlocks(ctx context.Context, r BackendReader, x *handle, i, lo, hi int, st *shardState) {
+	buf := frame.Aligned(min(pieceStripes, hi-lo) * BlockSize)
+	for at := lo; at < hi; at += pieceStripes {
+		if err := ctx.Err(); err != nil {
+			st.note(err)
+			return
+		}
+		n := min(pieceStripes, hi-at)
+		good := readColumn(r, x, i, at, n, buf)
+		for j, ok := range good {
+			if !ok {
+				st.bad = setBit(st.bad, at+j)
+				st.blocks++
+			}
+		}
+		st.read += int64(n) * BlockSize
+	}
+}
+
+// readColumn reads n blocks of column i from stripe lo into buf, each at a multiple
+// of BlockSize, and reports which are sound, zero padding included. It reads in one
+// go, or block by block when that fails, so that a bad sector costs the block that
+// it is in. Behind a short block buf is zero.
+func readColumn(r BackendReader, x *handle, i, lo, n int, buf []byte) []bool {
+	size := int64(0)
+	for j := range n {
+		size += frame.Align(int64(x.g.ShardBlockLen(i, lo+j)))
+	}
+	_, err := readFull(r, buf[:size], headerSize+int64(lo)*BlockSize)
+	whole := err == nil
+	good := make([]bool, n)
+	for j := range n {
+		length := x.g.ShardBlockLen(i, lo+j)
+		padded := buf[j*BlockSize:][:frame.Align(int64(length))]
+		if length > 0 && !whole {
+			_, err = readFull(r, padded, headerSize+int64(lo+j)*BlockSize)
+		}
+		good[j] = length == 0 || err == nil && x.check(i, lo+j, padded[:length]) && frame.Zero(padded[length:])
+		clear(buf[j*BlockSize+length : (j+1)*BlockSize])
+	}
+	return good
+}
+
+// trustBytes is how much of a stored copy is read back before a put relies on it;
+// of a larger one the parts are looked at, and the blocks are left to scrub.
+const trustBytes = 64 * miB
+
+// trust verifies the stored copy of a content, uncached, and returns what is wrong
+// with it. Damage goes on the repair queue.
+func (s *Store) trust(ctx context.Context, c Content) error {
+	for pos := c.Offset; pos < c.Offset+c.Size; {
+		e, err := s.extentAt(ctx, c.Upload, pos)
+		if err != nil {
+			return err
+		}
+		end := min(e.Offset+e.Length, c.Offset+c.Size)
+		if err := s.trustExtent(ctx, e, pos-e.Offset, end-e.Offset, c.Size <= trustBytes); err != nil {
+			return err
+		}
+		pos = end
+	}
+	return nil
+}
+
+// trustExtent verifies the bytes [lo, hi) of an extent in every shard.
+func (s *Store) trustExtent(ctx context.Context, e Extent, lo, hi int64, blocks bool) error {
+	x, err := s.open.get(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer s.open.put(x)
+	first, last := 0, 0
+	if blocks {
+		first, last = x.g.Stripe(x.g.Block(lo)), x.g.Stripe(x.g.Block(hi-1))+1
+	}
+	states := make([]shardState, len(e.Shards))
+	s.eachShard(len(states), func(i int) { states[i] = s.inspectShard(ctx, x, i, first, last) })
+	var errs []error
+	for i := range states {
+		if err := states[i].err(); err != nil {
+			errs = append(errs, fmt.Errorf("shard %d: %w", i, err))
+			s.blameState(ctx, x, i, &states[i])
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// blameState puts what a look at a shard found on the repair queue.
+func (s *Store) blameState(ctx context.Context, x *handle, i int, st *shardState) {
+	switch {
+	case st.absent != nil:
+		s.blame(ctx, x, i, wholeShard, st.absent)
+	case st.parts != nil:
+		s.blame(ctx, x, i, wholeShard, st.parts)
+	default:
+		for stripe := range x.g.Stripes() {
+			if hasBit(st.bad, stripe) {
+				s.blame(ctx, x, i, stripe, errMismatch)
+			}
+		}
+	}
+}
+
+// extentAt returns the extent of an upload that holds a position of its stream.
+func (s *Store) extentAt(ctx context.Context, upload UploadID, pos int64) (Extent, error) {
+	e, err := s.cat.ExtentAt(ctx, upload, 0)
+	if err == nil && pos >= e.Length {
+		e, err = s.cat.ExtentAt(ctx, upload, int(pos/e.Length))
+	}
+	if err == nil && (pos < e.Offset || pos >= e.Offset+e.Length) {
+		err = fmt.Errorf("%w: byte %d is not in extent %v, [%d, %d)", ErrCorrupt, pos, e.ID, e.Offset, e.Offset+e.Length)
+	}
+	return e, err
+}

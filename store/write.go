@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+
+	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/merkle"
+)
+
+// stream is what is known of a stored stream before its first byte.
+type stream struct {
+	upload UploadID
+	kind   Kind
+	name   string // of an object: goes into its manifests
+	attr   Attr
+	policy Policy
+	code   erasure.Code
+	size   int64 // announced, -1 unknown
+	pack   *packIndex
+}
+
+// written is a stored stream whose shards are durable, and to which nothing refers
+// yet.
+type written struct {
+	id      ID
+	size    int64
+	extents []Extent // those that were not recorded by AddExtent
+}
+
+// lookahead is a reader that can tell whether more is to come.
+type lookahead struct {
+	r    io.Reader
+	next [1]byte
+	have bool
+	eof  bool
+	n    int64 // bytes handed out
+}
+
+// more reports whether there is another byte.
+func (l *lookahead) more() (bool, error) {
+	for !l.have && !l.eof {
+		n, err := l.r.Read(l.next[:])
+		l.have = n == 1
+		if err == io.EOF {
+			l.eof = true
+		} else if err != nil {
+			return l.have, sourceError(err)
+		}
+	}
+	return l.have, nil
+}
+
+// fill reads until b is full or the stream ends, and returns how much it read.
+func (l *lookahead) fill(b []byte) (n int, err error) {
+	if l.have && len(b) > 0 {
+		b[0], n, l.have = l.next[0], 1, false
+	}
+	if !l.eof {
+		var m int
+		m, err = io.ReadFull(l.r, b[n:])
+		n += m
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			l.eof, err = true, nil
+		}
+	}
+	l.n += int64(n)
+	if err != nil {
+		err = sourceError(err)
+	}
+	return n, err
+}
+
+func sourceError(err error) error { return fmt.Errorf("read source: %w", err) }
+
+// writeStream stores r as extents and records all but those of the last record's
+// worth. Nothing refers to them when it returns. On an error it removes what it
+// wrote and no record can name; what it cannot remove belongs to this open epoch
+// and is collected after the next open.
+func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (written, error) {
+	in := &lookahead{r: r}
+	var all []Extent
+	recorded := 0
+	more, err := in.more()
+	for err == nil && more {
+		if recorded < len(all) {
+			recorded = len(all) // from here on the log may name them
+			// A crash here leaves an open upload of this epoch: nothing visible,
+			// killed by a collection after the next open.
+			if err = s.commitOne(ctx, AddExtent{all[len(all)-1]}); err != nil {
+				break
+			}
+		}
+		var e Extent
+		if e, err = s.writeExtent(ctx, ref, in, all); err == nil {
+			all = append(all, e)
+			more, err = in.more()
+		}
+	}
+	if err == nil && ref.size >= 0 && in.n != ref.size {
+		err = fmt.Errorf("%w: the source has %d bytes, %d were announced", io.ErrUnexpectedEOF, in.n, ref.size)
+	}
+	if err != nil {
+		s.discard(all[recorded:])
+		return written{}, err
+	}
+	return written{id: streamID(all), size: in.n, extents: all[recorded:]}, nil
+}
+
+// streamID folds the hashes of all extents of a stream to its id.
+func streamID(all []Extent) ID {
+	switch len(all) {
+	case 0:
+		return ID(merkle.BlockRoot(nil))
+	case 1:
+		return ID(all[0].Hash)
+	}
+	cvs := make([]merkle.CV, len(all))
+	for i := range all {
+		cvs[i] = all[i].Hash
+	}
+	return ID(merkle.FoldRoot(cvs))
+}
+
+// writeExtent stores the next extent of in, which has at least one byte more.
+// before holds the extents of the stream so far.
+func (s *Store) writeExtent(ctx context.Context, ref stream, in *lookahead, before []Extent) (Extent, error) {
+	w, err := s.newExtentWriter(ctx, ref, before)
+	if err != nil {
+		return Extent{}, err
+	}
+	last := false
+	if err = w.fill(ctx, in); err == nil {
+		var more bool
+		more, err = in.more()
+		last = !more
+	}
+	w.jobs.Wait()
+	if err == nil {
+		err = w.failure()
+	}
+	if err == nil {
+		err = w.seal(before, last, in.n)
+	}
+	if err = w.finish(err); err != nil {
+		s.discard([]Extent{w.e})
+		return Extent{}, err
+	}
+	return w.e, nil
+}
+
+// newExtentWriter chooses the code and places of an extent and starts its shard
+// writers.
+func (s *Store) newExtentWriter(ctx context.Context, ref stream, before []Extent) (*extentWriter, error) {
+	coder, err := erasure.For(ref.code)
+	if err != nil {
+		return nil, err
+	}
+	w := &extentWriter{s: s, ref: ref, coder: coder, e: Extent{
+		Upload: ref.upload, Ordinal: len(before), Kind: ref.kind, Code: ref.code,
+		BlockSize: BlockSize, CodeID: codeReedSolomon, Epoch: s.epoch,
+	}}
+	rand.Read(w.e.ID[:])
+	if n := len(before); n > 0 {
+		w.e.Offset = before[n-1].Offset + before[n-1].Length
+	}
+	w.limit = ref.policy.extent()
+	if ref.kind == KindPack {
+		w.limit = MaxExtent // a pack is one extent, whatever the policy says of streams
+	}
+	w.builder = merkle.NewBuilder(w.e.Offset, BlockSize)
+	places, err := s.place(ctx, w.e.ID, ref, w.expected())
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range places {
+		w.e.Shards = append(w.e.Shards, Shard{Backend: id})
+		w.shards = append(w.shards, newShardWriter(w, i, s.disk(id)))
+	}
+	for _, sw := range w.shards {
+		go sw.run(ctx)
+	}
+	return w, nil
+}

@@ -40,6 +40,8 @@ type header struct {
 	key      [32]byte
 	snapshot Snapshot
 	members  []string
+
+	hash frame.Hash // at the end of the encoded header
 }
 
 // encode returns the header's 4096 bytes.
@@ -62,14 +64,20 @@ func (h *header) encode() []byte {
 	for _, m := range h.members {
 		e.String(m)
 	}
-	e.B = append(e.B, make([]byte, headerSum-len(e.B))...)
-	sum := frame.Sum(e.B)
-	e.Raw(sum[:])
-	return e.B
+	return sealHeader(append(e.B, make([]byte, headerSum-len(e.B))...))
 }
 
-// sum returns the hash that the first frame of the segment refers to.
-func (h *header) sum() frame.Hash { return frame.Hash(h.encode()[headerSum:]) }
+// sealHeader appends the hash of b.
+func sealHeader(b []byte) []byte {
+	sum := frame.Sum(b)
+	return append(b, sum[:]...)
+}
+
+// sealed sets hash, when all else is set, and returns h.
+func (h *header) sealed() *header {
+	h.hash = frame.Hash(h.encode()[headerSum:])
+	return h
+}
 
 // decodeHeader reads one copy of a header. Its hash is checked before its
 // version: frame.ErrVersion therefore means the future, and frame.ErrCorrupt
@@ -89,6 +97,7 @@ func decodeHeader(b []byte) (*header, error) {
 		return nil, fmt.Errorf("%w: log segment needs features %#x", frame.ErrVersion, bits)
 	}
 	h := &header{compat: d.U32(), store: d.ID(), number: d.U64(), epoch: d.U64(), first: d.U64(), size: d.I64(), prev: d.Hash(), key: d.Hash()}
+	h.hash = frame.Hash(b[headerSum:])
 	h.snapshot = Snapshot{ID: d.Hash(), Index: d.U64()}
 	for range d.Count(5) {
 		h.members = append(h.members, d.String(maxMemberName))

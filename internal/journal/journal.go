@@ -46,6 +46,8 @@ type Options struct {
 
 	// Logger hears of repairs and torn tails. Nil means silent.
 	Logger *slog.Logger
+
+	random func([]byte) // makes keys; nil means crypto/rand
 }
 
 // validate reports every problem, and fills in the defaults.
@@ -55,6 +57,9 @@ func (o *Options) validate() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.random == nil {
+		o.random = func(b []byte) { rand.Read(b) } // never fails
 	}
 	err := checkNames(o.names())
 	if o.SegmentSize < minSegment || o.SegmentSize > maxSegment || o.SegmentSize%frame.Grid != 0 {
@@ -299,15 +304,15 @@ func (j *Journal) nextHeader() *header {
 	h := *j.newest()
 	h.compat = 0
 	h.number, h.first, h.size, h.prev, h.snapshot = h.number+1, j.next, j.opts.SegmentSize, j.prev, j.snap
-	rand.Read(h.key[:]) // never fails (crypto/rand)
-	return &h
+	j.opts.random(h.key[:])
+	return h.sealed()
 }
 
 // adopt makes h, which is durable on all members and empty, the newest segment.
 // Its header names the frame before it, and so proves it.
 func (j *Journal) adopt(h *header) {
 	j.segs = append(j.segs, h)
-	j.end, j.prev, j.sealer = headArea, h.sum(), newSealer(h.key)
+	j.end, j.prev, j.sealer = headArea, h.hash, newSealer(h.key)
 	j.proven, j.pending, j.tried = true, nil, false
 }
 

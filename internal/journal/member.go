@@ -55,7 +55,8 @@ func (m *member) list() ([]uint64, error) {
 }
 
 // prepare makes the spare: a file of size zeros, written and not only
-// allocated, so that a later sync of a frame has no metadata to write.
+// allocated, so that a later sync of a frame has no metadata to write. It is
+// written past the page cache, where it would be in the way of frames.
 func (m *member) prepare(size int64) error {
 	if m.spare == size {
 		return nil
@@ -64,7 +65,7 @@ func (m *member) prepare(size int64) error {
 	if err := m.remove(spareTemp); err != nil {
 		return err
 	}
-	f, err := m.FS.Create(m.path(spareTemp), durable.CreateOptions{Size: size})
+	f, err := m.FS.Create(m.path(spareTemp), durable.CreateOptions{Direct: true, Size: size})
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (m *member) prepare(size int64) error {
 func writeZeros(f durable.File, size int64) error {
 	zeros := frame.Aligned(int(min(size, zeroChunk)))
 	for off := int64(0); off < size; off += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(size-off, int64(len(zeros)))], off); err != nil {
+		if _, err := f.Write(zeros[:min(size-off, int64(len(zeros)))]); err != nil {
 			return err
 		}
 	}
@@ -158,13 +159,14 @@ func (m *member) remove(name string) error {
 	return nil
 }
 
-// open opens a segment for reading; the window is empty if it cannot be opened.
-func (m *member) open(number uint64, uncached bool) (*window, error) {
+// open opens a segment, of which size bytes will be read, for reading; the
+// window is empty if it cannot be opened.
+func (m *member) open(number uint64, size int64, uncached bool) (*window, error) {
 	f, err := m.FS.Open(m.path(segmentName(number)), durable.OpenOptions{Uncached: uncached})
 	if err != nil {
 		return &window{}, err
 	}
-	return &window{f: f}, nil
+	return &window{f: f, ahead: int(min(size, windowSize))}, nil
 }
 
 // readHeads returns the good copies of a segment's header, nil where a copy is

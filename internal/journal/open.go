@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,7 +53,8 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 		return nil, errors.Join(fmt.Errorf("log: %w: no member holds a segment of it", fs.ErrNotExist), gone)
 	}
 	h := &header{store: o.StoreID, number: 1, epoch: 1, first: 1, size: o.SegmentSize, members: o.names()}
-	rand.Read(h.key[:]) // never fails (crypto/rand)
+	o.random(h.key[:])
+	h.sealed()
 	c := states[0]
 	err := c.FS.MkdirAll(c.Dir)
 	if err == nil {
@@ -151,7 +151,7 @@ func (j *Journal) scanCopies(states []*copyState, h *header) ([]*window, []scan)
 			windows[i], scans[i] = &window{}, scan{member: c.Name, absent: true}
 			continue
 		}
-		windows[i], _ = c.open(h.number, false) // unreadable counts as damaged
+		windows[i], _ = c.open(h.number, h.size, false) // unreadable counts as damaged
 		scans[i] = scanSegment(windows[i], h, j.sealer, h.size)
 		scans[i].member = c.Name
 		scans[i].heads = [2]bool{s.heads[0] != nil, s.heads[1] != nil}
@@ -181,7 +181,7 @@ func (j *Journal) settleOlder(states []*copyState) {
 			if c.segs[h.number].whole(h) {
 				continue
 			}
-			if _, err := j.heal(v, i, false); err != nil {
+			if _, _, err := j.heal(v, i, false); err != nil {
 				j.log.Error("log segment not repaired", "segment", segmentName(h.number), "err", err)
 			}
 			break

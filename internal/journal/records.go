@@ -94,7 +94,7 @@ type reader struct {
 func newReader(j *Journal, v view, i int) *reader {
 	h := v.segs[i]
 	r := &reader{j: j, v: v, i: i, h: h, sealer: newSealer(h.key), windows: make([]*window, len(j.readers)),
-		off: headArea, first: h.first, prev: h.sum()}
+		off: headArea, first: h.first, prev: h.hash}
 	r.seal, r.limit = v.seal(i)
 	return r
 }
@@ -123,7 +123,7 @@ func (r *reader) next() ([]byte, mark, error) {
 // try reads the next frame of the chain from copy k.
 func (r *reader) try(k int) ([]byte, mark, bool) {
 	if r.windows[k] == nil {
-		r.windows[k], _ = r.j.readers[k].open(r.h.number, false) // unreadable is bad
+		r.windows[k], _ = r.j.readers[k].open(r.h.number, r.h.size, false) // unreadable is bad
 	}
 	m, ok := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
 	if !ok || m.size == 0 || m.prev != r.prev || m.first != r.first {
@@ -141,7 +141,7 @@ func (r *reader) heal() {
 	r.healed = true
 	// What cannot be repaired was logged, or makes the log read-only; the
 	// records are good either way, and this is about them.
-	if _, err := r.j.heal(r.v, r.i, false); err != nil {
+	if _, _, err := r.j.heal(r.v, r.i, false); err != nil {
 		r.j.log.Error("log segment not repaired", "segment", segmentName(r.h.number), "err", err)
 	}
 }

@@ -172,9 +172,10 @@ func (v *view) seal(i int) (hash frame.Hash, limit int64) {
 }
 
 // heal verifies segment i of all members from end to end and repairs what is
-// bad, unless the log is read-only. It may run beside Append: it looks only at
-// what is durable, and that does not change.
-func (j *Journal) heal(v view, i int, uncached bool) ([]mark, error) {
+// bad, unless the log is read-only. It returns the frames, and how many copies it
+// left bad. It may run beside Append: it looks only at what is durable, and that
+// does not change.
+func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, err error) {
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
 	h := v.segs[i]
@@ -182,32 +183,33 @@ func (j *Journal) heal(v view, i int, uncached bool) ([]mark, error) {
 	r := repair{j: j, h: h, sealer: newSealer(h.key)}
 	defer func() { closeAll(r.windows) }()
 	for _, m := range j.readers {
-		w, err := m.open(h.number, uncached)
+		w, err := m.open(h.number, h.size, uncached)
 		sc := scanSegment(w, h, r.sealer, limit)
 		sc.member, sc.absent = m.Name, errors.Is(err, fs.ErrNotExist)
 		heads, _ := readHeads(w, h.number) // the version was right when it was opened
 		for k := range heads {
-			sc.heads[k] = heads[k] != nil && heads[k].sum() == h.sum()
+			sc.heads[k] = heads[k] != nil && heads[k].hash == h.hash
 		}
 		r.windows, r.scans = append(r.windows, w), append(r.scans, sc)
 	}
-	var err error
 	if r.chain, err = chain(h, r.scans, &seal); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if j.ReadOnly() != nil {
-		return r.chain, nil
-	}
-	// All readers are members now, or the log would be read-only.
+	// If nothing stands in the way, all readers are members.
+	readOnly := j.ReadOnly() != nil
 	for k, m := range j.readers {
 		if !r.needed(k) {
 			continue
 		}
-		if err := r.heal(m, k); err != nil {
-			return r.chain, j.healFailed(m, err)
+		if bad++; readOnly {
+			continue
 		}
+		if err := r.heal(m, k); err != nil {
+			return r.chain, bad, j.healFailed(m, err)
+		}
+		bad--
 	}
-	return r.chain, nil
+	return r.chain, bad, nil
 }
 
 func (r *repair) heal(m *member, k int) (err error) {

@@ -15,6 +15,7 @@ type scan struct {
 	member string
 	marks  []mark  // valid frames, by offset
 	junk   []span  // what is neither a valid frame nor zero; unreadable counts as junk
+	torn   []int64 // where a frame has a good head, and the rest is bad
 	heads  [2]bool // which copies of the header are good
 	absent bool    // there is no such file
 }
@@ -30,6 +31,9 @@ func scanSegment(w *window, h *header, s sealer, limit int64) (sc scan) {
 			sc.marks = append(sc.marks, m)
 			off += m.size
 			continue
+		case m.size > 0:
+			sc.torn = append(sc.torn, off)
+			fallthrough
 		case !ok:
 			sc.addJunk(off)
 		}
@@ -39,7 +43,8 @@ func scanSegment(w *window, h *header, s sealer, limit int64) (sc scan) {
 }
 
 // readMark returns the valid frame at off; a mark of size 0 and true for a grid
-// block of zeros; and false for all else.
+// block of zeros; and false for all else, with a size above 0 if the head of the
+// frame is good.
 func readMark(w *window, h *header, s sealer, off, limit int64) (mark, bool) {
 	b, ok := w.at(off, frame.Grid)
 	if !ok {
@@ -53,7 +58,7 @@ func readMark(w *window, h *header, s sealer, off, limit int64) (mark, bool) {
 		return mark{}, false
 	}
 	if b, ok = w.at(off, int(m.size)); !ok {
-		return mark{}, false
+		return m, false
 	}
 	return m, decodeFrame(b, s, &m, body) == nil
 }
@@ -115,7 +120,7 @@ func (sc *scan) missing(chain []mark) (lacks []mark, trailing int) {
 // follows. Pure.
 func chain(h *header, scans []scan, seal *frame.Hash) ([]mark, error) {
 	var out []mark
-	prev, first, off := h.sum(), h.first, int64(headArea)
+	prev, first, off := h.hash, h.first, int64(headArea)
 	next := make([]int, len(scans)) // per copy, the first mark not looked at
 	for seal == nil || prev != *seal {
 		m, err := agree(h, scans, next, off, first, prev)
@@ -131,6 +136,9 @@ func chain(h *header, scans []scan, seal *frame.Hash) ([]mark, error) {
 	for i, sc := range scans {
 		if next[i] < len(sc.marks) {
 			return nil, stray(h, scans, sc.member, sc.marks[next[i]], off, seal != nil && prev == *seal)
+		}
+		if n := len(sc.torn); seal == nil && n > 0 && sc.torn[n-1] > off {
+			return nil, damaged(h, scans, off, fmt.Sprintf("the head of a frame follows at offset %d", sc.torn[n-1]))
 		}
 	}
 	if seal != nil && prev != *seal {

@@ -63,7 +63,7 @@ func (c *copyState) survey(store [16]byte) error {
 	}
 	for _, n := range numbers {
 		s := &segmentState{}
-		w, err := c.open(n, false)
+		w, err := c.open(n, headArea, false)
 		if err == nil {
 			s.size, _ = w.f.Size() // 0 makes it look damaged, as it is
 			s.heads, err = readHeads(w, n)
@@ -128,7 +128,7 @@ func uniteOne(states []*copyState, n uint64) (*header, error) {
 			case h == nil:
 			case found == nil:
 				found, from = h, c.Name
-			case h.sum() != found.sum():
+			case h.hash != found.hash:
 				return nil, fmt.Errorf("%w: the header of segment %s of log member %s is not that of log member %s", ErrDiverged, segmentName(n), c.Name, from)
 			}
 		}
@@ -193,7 +193,7 @@ func missingNames(o *Options, h *header) error {
 // endHash returns the hash that the frame after chain refers to.
 func endHash(h *header, chain []mark) frame.Hash {
 	if len(chain) == 0 {
-		return h.sum()
+		return h.hash
 	}
 	return chain[len(chain)-1].hash
 }

@@ -8,6 +8,7 @@ type Report struct {
 	Frames   int
 	Records  uint64
 	Bytes    int64    // read, over all members
+	Bad      int      // copies of segments left bad, because the log is read-only
 	Lost     []Damage // places of which no member has a good copy
 }
 
@@ -15,7 +16,8 @@ type Report struct {
 // where it can, and repairs what is bad from a good copy (see Repairs). It
 // returns what it got to see even with an error: a place that is lost is in the
 // report, and does not stop it; ErrDiverged does, and the end of ctx, which is
-// looked at between segments. Append may go on meanwhile.
+// looked at between segments. A member that fails to be repaired makes the log
+// read-only. Append may go on meanwhile.
 func (j *Journal) Verify(ctx context.Context) (Report, error) {
 	var rep Report
 	v, err := j.view()
@@ -26,7 +28,7 @@ func (j *Journal) Verify(ctx context.Context) (Report, error) {
 		if err := ctx.Err(); err != nil {
 			return rep, err
 		}
-		frames, err := j.heal(v, i, true)
+		frames, bad, err := j.heal(v, i, true)
 		if d, ok := err.(*Damage); ok {
 			rep.Lost = append(rep.Lost, *d)
 			err = nil
@@ -36,6 +38,7 @@ func (j *Journal) Verify(ctx context.Context) (Report, error) {
 		}
 		_, limit := v.seal(i)
 		rep.Segments++
+		rep.Bad += bad
 		rep.Frames += len(frames)
 		rep.Records += endIndex(h, frames) - h.first
 		rep.Bytes += limit * int64(len(j.readers))

@@ -14,10 +14,11 @@ const windowSize = 256 << 10
 // window reads a segment front to back through one buffer. The zero window has
 // no file: nothing can be read from it.
 type window struct {
-	f   durable.File
-	buf []byte // aligned, for reads past the page cache
-	off int64  // where buf[:n] stands in the file
-	n   int
+	f     durable.File
+	ahead int    // how much to read at a time
+	buf   []byte // aligned, for reads past the page cache
+	off   int64  // where buf[:n] stands in the file
+	n     int
 }
 
 // at returns the n bytes at offset off, valid until the next call, or false if
@@ -28,7 +29,7 @@ func (w *window) at(off int64, n int) ([]byte, bool) {
 		return nil, false
 	}
 	if off < w.off || off+int64(n) > w.off+int64(w.n) {
-		if !w.fill(off, max(n, windowSize)) && !w.fill(off, n) {
+		if !w.fill(off, max(n, w.ahead)) && !w.fill(off, n) {
 			return nil, false
 		}
 	}
@@ -58,9 +59,6 @@ func (w *window) fill(off int64, n int) bool {
 	}
 	return true
 }
-
-// forget makes the next at read again.
-func (w *window) forget() { w.n = 0 }
 
 // close releases the file, if there is one.
 func (w *window) close() {

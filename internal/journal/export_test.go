@@ -1,0 +1,49 @@
+package journal
+
+import "encoding/binary"
+
+// SetRandom makes the keys of segments what random writes.
+func (o *Options) SetRandom(random func([]byte)) { o.random = random }
+
+// ReencodeHeader decodes a segment header and encodes what it found.
+func ReencodeHeader(b []byte) ([]byte, error) {
+	h, err := decodeHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	return h.encode(), nil
+}
+
+// ReencodeFrame decodes the frame that stands at offset in a segment of limit
+// bytes with that key, and encodes what it found. It returns the records, too.
+func ReencodeFrame(b []byte, key [32]byte, epoch uint64, offset, limit int64) (again []byte, recs [][]byte, err error) {
+	s := newSealer(key)
+	m, body, err := decodeHead(b, s, epoch, offset, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := decodeFrame(b[:m.size], s, &m, body); err != nil {
+		return nil, nil, err
+	}
+	records(b, m, func(_ uint64, data []byte) bool { recs = append(recs, data); return true })
+	return encodeFrame(nil, s, epoch, &mark{offset: offset, first: m.first, prev: m.prev}, recs), recs, nil
+}
+
+// ForgeFrame encodes a frame as one who knows the key would.
+func ForgeFrame(key [32]byte, epoch uint64, offset int64, first uint64, prev [32]byte, recs [][]byte) []byte {
+	return encodeFrame(nil, newSealer(key), epoch, &mark{offset: offset, first: first, prev: prev}, recs)
+}
+
+// SealFrame fills in the hashes of a frame in place, as far as its length lets.
+func SealFrame(key [32]byte, b []byte) {
+	s := newSealer(key)
+	sum := s.sum(b[:headSum])
+	copy(b[headSum:], sum[:])
+	if end := headSize + int64(binary.BigEndian.Uint32(b[40:])); end+32 <= int64(len(b)) {
+		sum = s.sum(b[:end])
+		copy(b[end:], sum[:])
+	}
+}
+
+// Seal fills in the hash at the end of a header.
+func Seal(b []byte) []byte { return sealHeader(b[:headerSum]) }

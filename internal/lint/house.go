@@ -139,8 +139,10 @@ func exportedFunc(d *ast.FuncDecl) bool {
 }
 
 // undocumentedSpecs looks at types, constants and variables. A comment above a
-// group of constants or variables stands for all of it.
+// group of constants or variables stands for all of it, and one above an alias of a
+// type also for aliases right below.
 func (t *Tree) undocumentedSpecs(d *ast.GenDecl) (problems []string) {
+	runEnds := 0 // the last line of a run of aliases
 	for _, spec := range d.Specs {
 		switch s := spec.(type) {
 		case *ast.TypeSpec:
@@ -148,7 +150,11 @@ func (t *Tree) undocumentedSpecs(d *ast.GenDecl) (problems []string) {
 			if doc == nil && !d.Lparen.IsValid() {
 				doc = d.Doc
 			}
-			if s.Name.IsExported() {
+			inRun := s.Assign.IsValid() && doc == nil && t.line(s.Pos()) == runEnds+1
+			if runEnds = 0; s.Assign.IsValid() {
+				runEnds = t.line(s.End())
+			}
+			if s.Name.IsExported() && !inRun {
 				problems = append(problems, t.begins(s.Pos(), s.Name.Name, doc)...)
 			}
 		case *ast.ValueSpec:

@@ -165,6 +165,8 @@ func TestHousePlanted(t *testing.T) {
 			[]string{"T has no comment", "F has no comment", "C has no comment", "V has no comment", "M has no comment"}},
 		{"a group", one("store/x.go", doc+"// These are.\nconst (\nC = 1\nD = 2\n)\nvar (\nE = 1\nF = 2 // with one\n)"), []string{"E has no comment"}},
 		{"a run", one("store/x.go", doc+"// F and G are.\nfunc F() {}\nfunc G() {}\n\nfunc H() {}\n"), []string{"H has no comment"}},
+		{"aliases", one("store/x.go", doc+"type (\n// A and B are.\nA = int\nB = int\n\nC = int\n)"), []string{"C has no comment"}},
+		{"no aliases", one("store/x.go", doc+"type (\n// A is.\nA int\nB int\n)"), []string{"B has no comment"}},
 		{"another word", one("store/x.go", doc+"// This returns.\nfunc F() {}"), []string{`the comment of F begins with "This"`}},
 		{"too long", one("store/x.go", doc+strings.Repeat("\n", 600)), []string{"longer than 600 lines"}},
 	})

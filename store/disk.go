@@ -69,22 +69,36 @@ func isHealth(err error) bool {
 
 // target returns the backend as placement sees it, false while it is off.
 func (d *disk) target(ctx context.Context, reserve float64) (Target, bool) {
+	if d.due() {
+		u, err := d.Usage(ctx)
+		d.mu.Lock()
+		if d.usage, d.off = u, nil; err != nil {
+			d.off = fmt.Errorf("usage: %w", err)
+		} else {
+			d.fails = 0
+		}
+		d.mu.Unlock()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, d.off == nil
+}
+
+// due reports whether it is time to ask the backend for its space, and for a sign
+// of life if it is off. Of several callers one is told so.
+func (d *disk) due() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	every := usageFor
+	if d.off != nil {
+		every = retryAfter
+	}
 	now := time.Now()
-	if d.off != nil && now.Sub(d.asked) < retryAfter {
-		return Target{}, false
+	if !d.asked.IsZero() && now.Sub(d.asked) < every {
+		return false
 	}
-	if d.off != nil || now.Sub(d.asked) >= usageFor {
-		d.asked = now
-		u, err := d.Usage(ctx)
-		if err != nil {
-			d.off = fmt.Errorf("usage: %w", err)
-			return Target{}, false
-		}
-		d.usage, d.off, d.fails = u, nil, 0
-	}
-	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, true
+	d.asked = now
+	return true
 }
 
 // wrote counts bytes against the reading of free space, so that many puts between
@@ -143,10 +157,10 @@ func (l *latency) add(d time.Duration) {
 	}
 }
 
-// patience returns how long a read may take before it is hedged: three times the
-// median, at least 20 ms.
-func (l *latency) patience() time.Duration {
+// patience returns how long a read of n blocks may take before it is hedged: three
+// times the median, at least 20 ms.
+func (l *latency) patience(n int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(hedgeLeast, 3*l.median)
+	return max(hedgeLeast, 3*l.median*time.Duration(n))
 }

@@ -20,6 +20,7 @@ type extentWriter struct {
 	ref     stream
 	e       Extent
 	limit   int64 // bytes the extent may grow to
+	grow    int   // stripes of the next slab, when the size is not known
 	coder   *erasure.Coder
 	builder *merkle.Builder
 	shards  []*shardWriter
@@ -79,8 +80,9 @@ func (w *extentWriter) expected() int64 {
 
 // want returns how many stripes the next slab should hold.
 func (w *extentWriter) want() int {
-	if w.ref.size < 0 {
-		return maxStripes
+	if w.ref.size < 0 { // it may be short, or slow: ask for more as it goes on
+		w.grow = min(max(1, 2*w.grow), maxStripes)
+		return w.grow
 	}
 	stripe := int64(w.ref.code.K) * BlockSize
 	return int(max(1, min(maxStripes, (w.expected()-w.e.Length+stripe-1)/stripe)))

@@ -60,7 +60,7 @@ func (s *Store) readBlock(ctx context.Context, x *handle, b int) (piece, error) 
 	defer f.free()
 	s.ask(ctx, x, f.want, f.stripe, f.ch)
 	f.pending = 1
-	timer := time.NewTimer(s.disk(x.e.Shards[f.want].Backend).lat.patience())
+	timer := time.NewTimer(s.disk(x.e.Shards[f.want].Backend).lat.patience(1))
 	defer timer.Stop()
 	select {
 	case p := <-f.ch:

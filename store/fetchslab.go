@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -40,7 +39,7 @@ func (f *fetch) run(ctx context.Context) {
 	chosen := f.choose(ctx)
 	var patience time.Duration
 	for _, c := range chosen {
-		patience = max(patience, f.s.disk(f.x.e.Shards[c].Backend).lat.patience()*time.Duration(f.stripes))
+		patience = max(patience, f.s.disk(f.x.e.Shards[c].Backend).lat.patience(f.stripes))
 		f.readColumn(ctx, c, ch)
 	}
 	timer := time.NewTimer(patience)
@@ -58,54 +57,68 @@ func (f *fetch) run(ctx context.Context) {
 			waiting = 1
 		}
 	}
+	if ctx.Err() != nil {
+		f.allBad(ctx.Err())
+		return
+	}
 	f.complete(ctx)
 }
 
 // memory returns the place of a column in the slab.
 func (f *fetch) memory(c int) []byte { return f.slab.column(c)[:f.stripes*BlockSize] }
 
-// choose returns k columns to read: data first, parity for those that are gone.
+// choose returns the columns to read: the data columns that hold something of the
+// wanted range; and if the blob of one of these is gone, others up to k, so that it
+// can be computed.
 func (f *fetch) choose(ctx context.Context) []int {
 	k := f.x.e.Code.K
-	var list []int
+	var list, spare []int
+	gone, empty := false, 0
 	for c := range f.x.e.Shards {
-		if len(list) == k {
-			break
+		switch {
+		case c < k && f.x.g.ShardBlockLen(c, f.first) == 0:
+			empty++ // as short as that is only the last stripe of an extent, by itself
+		case c >= k || !f.wanted(c):
+			spare = append(spare, c)
+		case f.there(ctx, c):
+			list = append(list, c)
+		default:
+			gone = true
 		}
-		if c < k && !f.wanted(c) {
-			continue
+	}
+	for _, c := range spare {
+		if gone && len(list)+empty < k && f.there(ctx, c) {
+			list = append(list, c)
 		}
-		if c >= k && len(list)+f.unwanted() >= k {
-			break
-		}
-		if _, err := f.x.blob(ctx, f.s, c); err != nil {
-			f.s.blame(ctx, f.x, c, wholeShard, err)
-			continue
-		}
-		list = append(list, c)
 	}
 	return list
 }
 
-// wanted reports whether a data column has a block in the wanted range. In a fetch
-// of one stripe it may have none; in longer ones every column has.
+// there reports whether the blob of a column can be opened, and blames it if not.
+func (f *fetch) there(ctx context.Context, c int) bool {
+	_, err := f.x.blob(ctx, f.s, c)
+	if err != nil {
+		f.s.blame(ctx, f.x, c, wholeShard, err)
+	}
+	return err == nil
+}
+
+// wanted reports whether a data column has a block in the wanted range.
 func (f *fetch) wanted(c int) bool {
 	for s := range f.stripes {
-		if n := f.x.g.ShardBlockLen(c, f.first+s); n > 0 {
+		if f.needs(c, s) {
 			return true
 		}
 	}
 	return false
 }
 
-// unwanted returns the number of data columns that are empty.
-func (f *fetch) unwanted() (n int) {
-	for c := range f.x.e.Code.K {
-		if !f.wanted(c) {
-			n++
-		}
-	}
-	return n
+// needs reports whether data block (column, stripe of the fetch) overlaps the
+// wanted range.
+func (f *fetch) needs(c, s int) bool {
+	n := int64(f.x.g.ShardBlockLen(c, f.first+s))
+	at := f.x.e.Offset + int64((f.first+s)*f.x.e.Code.K+c)*BlockSize
+	return n > 0 && at < f.hi && at+n > f.lo
 }
 
 // readColumn reads the blocks of a column in a goroutine, which sends the outcome
@@ -164,7 +177,7 @@ func (f *fetch) complete(ctx context.Context) {
 	for s := range f.stripes {
 		var missing []int
 		for c := range k {
-			if f.x.g.ShardBlockLen(c, f.first+s) > 0 && (f.good[c] == nil || !f.good[c][s]) {
+			if f.needs(c, s) && (f.good[c] == nil || !f.good[c][s]) {
 				missing = append(missing, c)
 			}
 		}
@@ -238,5 +251,3 @@ func (f *fetch) end() {
 	f.slab.release()
 	f.s.open.put(f.x)
 }
-
-var errStopped = errors.New("store: read stopped")

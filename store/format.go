@@ -83,9 +83,19 @@
 //	4088   8    magic 42 46 53 45 4E 44 0D 0A
 //
 // Lengths are without padding; an empty part has the offset at which it would
-// begin. A blob whose header is lost is read by its trailer; one whose trailer is
-// lost, by the trailer of any other shard of its extent: they differ in shard
-// index, generation, the length of the blocks, and the manifests of packs.
+// begin, and the hash of no bytes. A blob whose header is lost is read by its
+// trailer; one whose trailer is lost, by the trailer of any other shard of its
+// extent: they differ in shard index, generation, the length of the blocks, the
+// manifests of packs, and what follows from these, where parts lie and how long the
+// blob is. A repair writes a whole new blob with the next generation and copies all
+// else, epoch, put id and manifests included; of several generations the highest that
+// is sound counts, block by block.
+//
+// Bounds: extents have 1 to 268,435,456 bytes, k and m are at least 1 and k+m at most
+// 255, and an extent's offset is a multiple of 1 MiB. Reserved bytes that are not zero
+// under a hash that matches make a blob damaged. A version other than 1 makes a blob
+// unreadable unless the hash of its page matches with 1 in its place: then it was the
+// version that was damaged.
 //
 // # The hashes
 //
@@ -96,10 +106,11 @@
 // non-root, with chunk counters counted from the start of the stored stream, so
 // that the first chunk of an extent at offset o has counter o/1024. Then, for
 // every stripe and in it for every parity block, the plain hash of that block.
-// With k = 1 all shards are copies of the stream, and there are no parity hashes.
+// With k = 1 all shards are copies of the stream, and there are no parity hashes: the
+// parity root is the hash of no bytes.
 //
-// n > 1 CVs fold into one by the rule of the BLAKE3 tree: left is the largest
-// power of two below n, each half folds, and the parent of both is compressed. The
+// One CV folds to itself, and n > 1 fold into one by the rule of the BLAKE3 tree: left
+// is the largest power of two below n, each half folds, and the parent of both is compressed. The
 // extent hash is the fold of its block CVs; in an extent that is its whole stream
 // the last compression carries the ROOT flag, so that the extent hash is the hash
 // of the stream, and a stream of a single block has its plain hash as its one
@@ -135,22 +146,30 @@
 //	{"type":"complete","v":1,"put":HEX,"id":"b3:HEX","size":N,
 //	 "extents":[{"extent":HEX,"hash":HEX,"offset":N,"length":N}]}
 //
+// Every line ends with a newline; extents come in the order of their ordinals, and
+// offsets are in the stored stream.
+//
 // mode holds Unix permission bits and, above them, setuid 04000, setgid 02000 and
-// sticky 01000. The stored stream of a pack (kind 2) is the content of its members one
-// behind the other and then, from the offset that the trailer names to the end of
+// sticky 01000. A pack (kind 2) is a single extent, the whole of its stream. The
+// stream is the content of its members one behind the other and then, from the offset that the trailer names to the end of
 // the extent, one line for each of them:
 //
 //	{"type":"member","v":1,"put":HEX,"name":S,"mode":N,"uid":N,"gid":N,
 //	 "mtime":RFC3339,"xattrs":{S:BASE64},"policy":S,"id":"b3:HEX","size":N,"at":N}
 //
-// where at is the offset in the stored stream; a member is checked by hashing it
-// whole. The same lines are the manifests part of shard 0 and of every parity
+// where put is that of the pack and at the offset in the stored stream; a member is
+// checked by hashing it whole. A content may have several lines, for several names,
+// and be in several packs. The same lines are the manifests part of shard 0 and of every parity
 // shard; in the other shards of a pack that part is empty. Unknown members of an
 // object and lines of unknown type are to be ignored. Empty objects and, until they
 // are packed, contents of up to 4096 bytes have no shards: they are in the commit
-// log alone.
+// log alone. Which of several objects of one name is the current one is told by the
+// log as well; without it, a higher open epoch is later.
 //
-// Names of blobs are given by [BackendKey].
+// A disk keeps its blobs under data/, at the path that [BackendKey] describes: the
+// folder is the first of the 32 bytes of the BLAKE3 of the 16 bytes of the extent id,
+// the fields of the name are extent id, shard index, generation, open epoch and put
+// id, all in lower-case hexadecimal digits.
 package store
 
 import (

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/blockframe/blockframe/erasure"
@@ -46,13 +47,14 @@ type outcome struct {
 // record each, so that they share the wait for the disks. While a group is being
 // written the next one gathers.
 type grouper struct {
-	s    *Store
-	in   chan *small
-	busy chan struct{} // a place for each group being written
+	s     *Store
+	in    chan *small
+	busy  chan struct{} // a place for each group being written
+	ended chan struct{} // closed when no group will be written any more
 }
 
 func newGrouper(s *Store) *grouper {
-	return &grouper{s: s, in: make(chan *small, groupPuts), busy: make(chan struct{}, groupsAtOnce)}
+	return &grouper{s: s, in: make(chan *small, groupPuts), busy: make(chan struct{}, groupsAtOnce), ended: make(chan struct{})}
 }
 
 // put hands a small put to the next group and waits for its outcome.
@@ -67,25 +69,36 @@ func (g *grouper) put(ctx context.Context, p Put, data []byte) (Object, error) {
 	}
 	// From here on the group owns data: wait for it even when ctx ends, so that the
 	// caller does not reuse what is being written. A group takes bounded time.
-	out := <-it.done
-	return out.obj, out.err
+	select {
+	case out := <-it.done:
+		return out.obj, out.err
+	case <-g.ended:
+	}
+	select {
+	case out := <-it.done:
+		return out.obj, out.err
+	default: // it came too late for the last group
+		return Object{}, g.s.writable()
+	}
 }
 
-// run gathers groups until the store closes, then fails what still waits.
+// run gathers groups until the store closes. What waits then is failed by those who
+// wait.
 func (g *grouper) run() {
+	var groups sync.WaitGroup
+	defer close(g.ended)
+	defer groups.Wait()
 	for {
 		select {
 		case g.busy <- struct{}{}:
 		case <-g.s.ctx.Done():
-			g.drain()
 			return
 		}
 		items := g.gather()
 		if items == nil {
-			g.drain()
 			return
 		}
-		g.s.wg.Go(func() {
+		groups.Go(func() {
 			defer func() { <-g.busy }()
 			g.s.putGroup(items)
 		})
@@ -111,17 +124,6 @@ func (g *grouper) gather() []*small {
 		}
 	}
 	return items
-}
-
-func (g *grouper) drain() {
-	for {
-		select {
-		case it := <-g.in:
-			it.done <- outcome{err: g.s.writable()}
-		default:
-			return
-		}
-	}
 }
 
 // putGroup writes small puts as packs, one for each code, and tells each its

@@ -104,18 +104,18 @@ func (r *Reader) oneBlock() ([]byte, error) {
 // at returns the bytes at a position of the stored stream.
 func (a *readahead) at(c Content, pos int64) ([]byte, error) {
 	for {
-		if err := a.fill(c); err != nil && len(a.queue) == 0 {
-			return nil, err
+		if len(a.queue) == 0 || pos >= a.queue[0].hi {
+			if len(a.queue) > 0 {
+				a.queue[0].end()
+				a.queue = a.queue[1:]
+			}
+			if err := a.fill(c); err != nil && len(a.queue) == 0 {
+				return nil, err
+			}
+			continue
 		}
-		f := a.queue[0]
-		if pos < f.hi {
-			<-f.done
-			b, err := f.block(pos)
-			a.r.s.stats.readBytes.Add(int64(len(b)))
-			return b, err
-		}
-		f.end()
-		a.queue = a.queue[1:]
+		<-a.queue[0].done
+		return a.queue[0].block(pos)
 	}
 }
 
@@ -169,9 +169,14 @@ func (a *readahead) start(c Content) (*fetch, error) {
 
 // fail ends a fetch that never began.
 func (f *fetch) fail(err error) {
+	f.allBad(err)
+	close(f.done)
+}
+
+// allBad makes err the answer for every block.
+func (f *fetch) allBad(err error) {
 	f.bad = map[int]error{}
 	for b := range f.stripes * f.x.e.Code.K {
 		f.bad[b] = err
 	}
-	close(f.done)
 }

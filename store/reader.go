@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+
+	"github.com/blockframe/blockframe/internal/frame"
 )
 
 // Reader reads one version of an object. Every byte it returns was verified
@@ -41,6 +43,9 @@ func (s *Store) Open(ctx context.Context, obj Object) (*Reader, error) {
 	}
 	if c.Size != obj.Size {
 		return nil, fmt.Errorf("open %s: %w: content of %d bytes, object of %d", obj.Name, ErrCorrupt, c.Size, obj.Size)
+	}
+	if c.Inline != nil && ID(frame.Sum(c.Inline)) != c.ID {
+		return nil, fmt.Errorf("open %s: %w: the catalog's copy does not match the address", obj.Name, ErrCorrupt)
 	}
 	s.pins.add(c.Upload)
 	return &Reader{s: s, ctx: ctx, obj: obj, c: c, run: -1}, nil
@@ -176,7 +181,6 @@ func (r *Reader) readBlock(p []byte, c Content, off int64) (int, error) {
 	}
 	defer got.free()
 	n := copy(p, got.data[in:])
-	r.s.stats.readBytes.Add(int64(n))
 	r.s.cache.put(key, got.data)
 	return n, nil
 }
@@ -265,6 +269,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	r.pos += int64(n)
 	r.run = r.pos
+	r.s.stats.readBytes.Add(int64(n))
 	return n, err
 }
 
@@ -278,6 +283,7 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 		}
 		n, err := w.Write(b)
 		total += int64(n)
+		r.s.stats.readBytes.Add(int64(n))
 		r.pos += int64(n)
 		r.run = r.pos
 		if err == nil && n < len(b) {

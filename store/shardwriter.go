@@ -8,17 +8,32 @@ import (
 	"github.com/blockframe/blockframe/internal/frame"
 )
 
-// gather is how much a shard writer collects before it writes: blobs of small
-// packs become a single write.
-const gather = 128 << 10
+// A shard writer collects small writes before it passes them on. The blobs of small
+// packs become a single write; in longer ones only the parts at both ends are small.
+const (
+	gatherSmall = 16 << 10
+	gatherBlob  = 128 << 10
+)
 
-var gatherPool = sync.Pool{New: func() any { b := frame.Aligned(gather); return &b }}
+var (
+	smallPool = sync.Pool{New: func() any { b := frame.Aligned(gatherSmall); return &b }}
+	blobPool  = sync.Pool{New: func() any { b := frame.Aligned(gatherBlob); return &b }}
+)
+
+// gatherPool returns the pool for blobs of an extent of so many bytes, 0 unknown.
+func gatherPool(length int64) *sync.Pool {
+	if length > 0 && length <= MaxSmall {
+		return &blobPool
+	}
+	return &smallPool
+}
 
 // shardWriter writes one blob of an extent. Its goroutine ends when jobs is
 // closed, which the extent writer always does.
 type shardWriter struct {
 	w      *extentWriter
 	index  int
+	length int64 // expected of the extent, 0 unknown
 	disk   *disk
 	key    BackendKey
 	jobs   chan *job
@@ -31,15 +46,16 @@ type shardWriter struct {
 }
 
 func newShardWriter(w *extentWriter, i int, d *disk) *shardWriter {
-	return &shardWriter{w: w, index: i, disk: d, jobs: make(chan *job, 4), done: make(chan struct{})}
+	return &shardWriter{w: w, index: i, length: w.expected(), disk: d, jobs: make(chan *job, 4), done: make(chan struct{})}
 }
 
 // run writes header, blocks and what follows them, then commits. After an error
 // it goes on taking jobs, so that nobody waits for it, and aborts.
 func (sw *shardWriter) run(ctx context.Context) {
 	defer close(sw.done)
-	sw.buf = gatherPool.Get().(*[]byte)
-	defer gatherPool.Put(sw.buf)
+	pool := gatherPool(sw.length)
+	sw.buf = pool.Get().(*[]byte)
+	defer pool.Put(sw.buf)
 	sw.key = sw.w.e.Key(sw.index)
 	h := headerOf(sw.w.s.storeID, &sw.w.e, sw.index)
 	sw.try(func() (err error) { sw.out, err = sw.disk.create(ctx, sw.key); return err })
@@ -86,9 +102,9 @@ func (sw *shardWriter) try(f func() error) {
 // write gathers b, or writes it with what was gathered before. len(b) is a
 // multiple of the grid.
 func (sw *shardWriter) write(b []byte) {
-	if sw.n+len(b) > gather {
+	if sw.n+len(b) > len(*sw.buf) {
 		sw.flush()
-		if len(b) >= gather {
+		if len(b) >= len(*sw.buf) {
 			sw.put(b)
 			return
 		}

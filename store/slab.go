@@ -82,10 +82,17 @@ func (p *slabs) get(ctx context.Context, c erasure.Code, want int) (*slab, error
 func (p *slabs) try(c erasure.Code, want int) *slab {
 	want = p.fit(c, want)
 	n := int64(c.Shards()) * int64(want) * BlockSize
-	if !p.sem.TryAcquire(n) {
-		return nil
+	if want > 1 && p.inUse()+n > p.budget*3/4 || !p.sem.TryAcquire(n) {
+		return nil // the last quarter is for those who need a single stripe to go on
 	}
 	return p.make(c, want, n)
+}
+
+// inUse returns the bytes that are lent out.
+func (p *slabs) inUse() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lent
 }
 
 // fit bounds the stripes of a slab so that four fit into the budget: one being

@@ -33,7 +33,7 @@ type Events struct {
 type Stats struct {
 	Puts          int64 // acknowledged
 	PutBytes      int64 // of content, in packs and streams
-	ReadBytes     int64 // returned to readers from blobs
+	ReadBytes     int64 // returned by Read and WriteTo
 	CacheHits     int64 // blocks served from the cache
 	Reconstructed int64 // blocks computed from others
 	Hedged        int64 // reads that did not wait for a slow backend

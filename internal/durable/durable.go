@@ -68,6 +68,10 @@ type FS interface {
 	// RemoveAll removes name and what is below it. Absent is success.
 	RemoveAll(name string) error
 
+	// Mkdir makes a directory, or fails with fs.ErrExist. It is durable once its
+	// parent was synced.
+	Mkdir(dir string) error
+
 	// MkdirAll makes a directory and the parents it lacks, and syncs the parent
 	// of each that it made: they are durable when it returns.
 	MkdirAll(dir string) error

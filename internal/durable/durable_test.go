@@ -103,6 +103,10 @@ func TestNamesBehaveTheSame(t *testing.T) {
 
 		require.NoError(t, fsys.MkdirAll(at("a/b/c")))
 		require.NoError(t, fsys.MkdirAll(at("a/b/c")))
+		require.NoError(t, fsys.Mkdir(at("a/d")))
+		require.ErrorIs(t, fsys.Mkdir(at("a/d")), fs.ErrExist)
+		require.ErrorIs(t, fsys.Mkdir(at("no/d")), fs.ErrNotExist)
+		require.NoError(t, fsys.Remove(at("a/d")))
 		put(t, fsys, at("a/one"), "1")
 		put(t, fsys, at("a/two"), "2")
 		require.Error(t, fsys.MkdirAll(at("a/one")))

@@ -72,9 +72,9 @@ func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// mkdirAll makes dir and the parents it lacks, top down, with mkdir, which
-// takes an existing directory for success, and syncs the parent of each.
-func mkdirAll(fsys FS, dir string, mkdir func(string) error) error {
+// mkdirAll makes dir and the parents it lacks, top down, and syncs the parent of
+// each.
+func mkdirAll(fsys FS, dir string) error {
 	dir = path.Clean(dir)
 	info, err := fsys.Stat(dir)
 	if err == nil && !info.Dir {
@@ -85,11 +85,12 @@ func mkdirAll(fsys FS, dir string, mkdir func(string) error) error {
 	}
 	parent := path.Dir(dir)
 	if parent != dir {
-		if err := mkdirAll(fsys, parent, mkdir); err != nil {
+		if err := mkdirAll(fsys, parent); err != nil {
 			return err
 		}
 	}
-	if err := mkdir(dir); err != nil {
+	// One that another made since we looked is perhaps not synced yet.
+	if err := fsys.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	// A crash here may lose the directory, which is empty.

@@ -89,9 +89,20 @@ func (s *memFS) RemoveAll(name string) error {
 	return memError("remove", name, s.m.RemoveAll(name))
 }
 
-func (s *memFS) MkdirAll(dir string) error {
-	return mkdirAll(s, dir, func(d string) error { return memError("mkdir", d, s.m.MkdirAll(d, 0o700)) })
+func (s *memFS) Mkdir(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// MemFS knows only MkdirAll, so look first.
+	if _, err := s.m.Stat(dir); err == nil {
+		return memError("mkdir", dir, fs.ErrExist)
+	}
+	if err := s.mustBeDir("mkdir", path.Dir(dir)); err != nil {
+		return err
+	}
+	return memError("mkdir", dir, s.m.MkdirAll(dir, 0o700))
 }
+
+func (s *memFS) MkdirAll(dir string) error { return mkdirAll(s, dir) }
 
 func (s *memFS) SyncDir(dir string) error {
 	if err := s.mustBeDir("syncdir", dir); err != nil {

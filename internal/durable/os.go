@@ -61,15 +61,9 @@ func (osFS) RenameNew(old, new string) error { return Classify(renameNew(old, ne
 func (osFS) Remove(name string) error        { return os.Remove(name) }
 func (osFS) RemoveAll(name string) error     { return os.RemoveAll(name) }
 
-func (s osFS) MkdirAll(dir string) error {
-	return mkdirAll(s, dir, func(d string) error {
-		err := os.Mkdir(d, dirPerm)
-		if errors.Is(err, fs.ErrExist) {
-			return nil // made by another since we looked, and perhaps not synced yet
-		}
-		return Classify(err)
-	})
-}
+func (osFS) Mkdir(dir string) error { return Classify(os.Mkdir(dir, dirPerm)) }
+
+func (s osFS) MkdirAll(dir string) error { return mkdirAll(s, dir) }
 
 func (osFS) SyncDir(dir string) error { return Classify(syncDir(dir)) }
 

@@ -28,7 +28,7 @@ func TestLogOfWriteFile(t *testing.T) {
 	b, err := durable.ReadFile(fsys, "/d/x", 5000) // looks, and is not recorded
 	require.NoError(t, err)
 	require.Len(t, b, 5000)
-	require.Equal(t, `mkdir /d
+	require.Equal(t, `mkdirall /d
 create /d/ID.tmp
 write /d/ID.tmp 0+5000
 sync /d/ID.tmp

@@ -166,8 +166,12 @@ func (f *FS) RemoveAll(name string) error {
 	return f.do(Op{Kind: RemoveAll, Name: name}, func() error { return f.inner.RemoveAll(name) }, nil)
 }
 
+func (f *FS) Mkdir(dir string) error {
+	return f.do(Op{Kind: Mkdir, Name: dir}, func() error { return f.inner.Mkdir(dir) }, nil)
+}
+
 func (f *FS) MkdirAll(dir string) error {
-	return f.do(Op{Kind: Mkdir, Name: dir}, func() error { return f.inner.MkdirAll(dir) }, nil)
+	return f.do(Op{Kind: MkdirAll, Name: dir}, func() error { return f.inner.MkdirAll(dir) }, nil)
 }
 
 func (f *FS) SyncDir(dir string) error {

@@ -30,7 +30,8 @@ const (
 	Reuse     Kind = "reuse" // Pebble's ReuseForWrite: a rename
 	Remove    Kind = "remove"
 	RemoveAll Kind = "removeall"
-	Mkdir     Kind = "mkdir" // MkdirAll, the syncs of its parents included
+	Mkdir     Kind = "mkdir"
+	MkdirAll  Kind = "mkdirall" // the syncs of the parents included
 	SyncDir   Kind = "syncdir"
 	Lock      Kind = "lock"
 )

@@ -73,7 +73,7 @@ func (p *pebbleFS) RemoveAll(name string) error {
 }
 
 func (p *pebbleFS) MkdirAll(dir string, perm os.FileMode) error {
-	return p.fs.do(Op{Kind: Mkdir, Name: dir}, func() error { return p.FS.MkdirAll(dir, perm) }, nil)
+	return p.fs.do(Op{Kind: MkdirAll, Name: dir}, func() error { return p.FS.MkdirAll(dir, perm) }, nil)
 }
 
 func (p *pebbleFS) Lock(name string) (l io.Closer, err error) {

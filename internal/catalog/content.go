@@ -1,0 +1,169 @@
+package catalog
+
+import (
+	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/store"
+)
+
+// spot is where a put says that its content is.
+type spot struct {
+	code   erasure.Code
+	upload store.UploadID // zero: inline or empty
+	offset int64
+	bytes  []byte // when inline
+	whole  bool   // no shard of the upload is missing
+}
+
+// own returns the spot that a put brought along.
+func (t *tx) own(p *store.Put, u *upload) (spot, error) {
+	if p.Size == 0 || len(p.Inline) > 0 {
+		return spot{bytes: p.Inline, whole: true}, nil
+	}
+	if u == nil {
+		return spot{}, refuse(ErrExpired, "put %q: nothing is recorded of upload %v", p.Name, p.Upload)
+	}
+	if p.Offset > u.length || p.Size > u.length-p.Offset {
+		return spot{}, invalid("put %q: bytes [%d, %d) of an upload of %d", p.Name, p.Offset, p.Offset+p.Size, u.length)
+	}
+	first := t.extentAt(u.id, 0)
+	if first == nil {
+		return spot{}, nil // t.err says why
+	}
+	if first.Whole && first.Kind == store.KindObject && store.ID(first.Hash) != p.ID {
+		return spot{}, invalid("put %q: extent %v holds another content than %v", p.Name, first.ID, p.ID)
+	}
+	return spot{code: first.Code, upload: u.id, offset: p.Offset, whole: u.missing == 0}, nil
+}
+
+// relies reports whether the put can refer to the content as it is kept already:
+// it is not distrusted, not in a weaker code, and not short of shards that the
+// put brings along.
+func (t *tx) relies(c *content, p *store.Put, own spot) bool {
+	if c == nil {
+		return false
+	}
+	if c.upload.IsZero() {
+		return true
+	}
+	if c.upload == p.Distrust || c.code.M < p.Code.M {
+		return false
+	}
+	if c.upload == own.upload || !own.whole {
+		return true
+	}
+	u := t.upload(c.upload)
+	return u != nil && u.missing == 0
+}
+
+// place makes the content row point to a spot, and returns it: a new one without
+// references, or the old one with those it had.
+func (t *tx) place(c *content, id store.ID, size int64, s spot) *content {
+	if c == nil {
+		c = &content{id: id, size: size}
+		t.meta.counts.Contents++
+		t.meta.counts.Stored += size
+	} else {
+		t.unplace(c)
+	}
+	c.code, c.upload, c.offset = s.code, s.upload, s.offset
+	switch {
+	case !s.upload.IsZero():
+		t.setFlag(key(tPlace, s.upload, uint64(s.offset), id))
+		if c.refs > 0 {
+			t.gain(s.upload)
+		}
+		if u := t.upload(s.upload); u != nil && u.largest < size {
+			u.largest = size
+			t.saveUpload(u)
+		}
+	case size > 0:
+		c.record, c.number = t.index, t.seq
+		t.set(key(tInline, id), s.bytes)
+		t.setFlag(key(tInlineAge, c.record, c.number, id))
+		t.meta.counts.Inline++
+	}
+	t.saveContent(c)
+	return c
+}
+
+// unplace takes a content from where it is, without writing its row.
+func (t *tx) unplace(c *content) {
+	switch {
+	case c.inline():
+		t.del(key(tInline, c.id))
+		t.del(key(tInlineAge, c.record, c.number, c.id))
+		t.meta.counts.Inline--
+	case !c.upload.IsZero():
+		t.del(key(tPlace, c.upload, uint64(c.offset), c.id))
+		if c.refs > 0 {
+			t.lose(c.upload)
+		}
+	}
+	c.record, c.number = 0, 0
+}
+
+func (t *tx) saveContent(c *content) { t.set(key(tContent, c.id), c.encode()) }
+
+// refer adds a reference from a version. The first one revives the upload.
+func (t *tx) refer(c *content, v *version) {
+	c.refs++
+	if c.refs == 1 && !c.upload.IsZero() {
+		t.gain(c.upload)
+	}
+	t.saveContent(c)
+	t.setFlag(key(tReferrer, c.id, v.inode, v.number))
+}
+
+// unrefer takes the reference of a version away. With the last one, content that
+// is in an upload stays revivable as long as the upload; inline content goes.
+func (t *tx) unrefer(v *version) {
+	t.del(key(tReferrer, v.id, v.inode, v.number))
+	c := t.content(v.id)
+	if c == nil {
+		return
+	}
+	c.refs--
+	if c.refs > 0 {
+		t.saveContent(c)
+		return
+	}
+	if c.upload.IsZero() {
+		t.unplace(c)
+		t.dropContent(c.id)
+		return
+	}
+	t.saveContent(c)
+	t.lose(c.upload)
+}
+
+// dropContent removes the row of a content that nothing refers to.
+func (t *tx) dropContent(id store.ID) {
+	c := t.content(id)
+	if c == nil {
+		return
+	}
+	t.del(key(tContent, id))
+	t.meta.counts.Contents--
+	t.meta.counts.Stored -= c.size
+}
+
+// pack moves inline contents into an extent, those that are still inline.
+func (t *tx) pack(p *store.Pack) (res store.Result) {
+	u, _, err := t.addExtent(&p.Extent)
+	if err != nil {
+		return store.Result{Err: err}
+	}
+	for _, m := range p.Members {
+		if m.Offset < 0 || m.Size < 1 || m.Offset > u.length || m.Size > u.length-m.Offset {
+			return store.Result{Err: invalid("member %v: bytes [%d, %d) of a pack of %d", m.ID, m.Offset, m.Offset+m.Size, u.length)}
+		}
+		c := t.content(m.ID)
+		if c == nil || !c.inline() || c.size != m.Size {
+			continue
+		}
+		t.place(c, c.id, c.size, spot{code: p.Extent.Code, upload: u.id, offset: m.Offset})
+		res.Changed = true
+	}
+	t.settle(u.id)
+	return res
+}

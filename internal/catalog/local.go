@@ -1,0 +1,277 @@
+package catalog
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+)
+
+// What one frame of the log takes at most.
+const (
+	frameRecords = 4096
+	frameBytes   = 2 << 20
+)
+
+// proveAfter is how long after the last ack the frame before it is proven.
+const proveAfter = 50 * time.Millisecond
+
+// LocalOptions says what a Local sequencer is made of. Fields are as in Options.
+type LocalOptions struct {
+	Journal    *journal.Journal
+	NodeID     [16]byte
+	Clock      func() time.Time
+	Elapsed    func() time.Duration
+	ProveAfter time.Duration
+	Logger     *slog.Logger
+}
+
+// Local is the Sequencer of one machine: group commit into the journal. While
+// one frame is being synced, proposals gather for the next; while that one is
+// synced, the first is applied and acknowledged.
+type Local struct {
+	opts        LocalOptions
+	machine     Machine
+	incarnation uint64
+
+	in      chan *proposal
+	frames  chan *group // appended, to be applied in order
+	closing chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
+	broken  atomic.Pointer[error] // why nothing is applied any more
+
+	last  time.Time     // log time of the newest record in the log
+	since time.Duration // reading of Elapsed for it
+}
+
+// proposal is a record on its way.
+type proposal struct {
+	origin   Origin
+	each     bool
+	commands []byte
+	done     chan outcome // has room for the one outcome
+}
+
+type outcome struct {
+	results []store.Result
+	err     error
+}
+
+// group is what goes into one frame.
+type group struct {
+	proposals []*proposal
+	records   [][]byte
+	size      int
+	first     uint64
+	last      time.Time
+	since     time.Duration
+}
+
+// NewLocal returns a Local sequencer. It does nothing before Start.
+func NewLocal(opts LocalOptions) *Local {
+	if opts.Clock == nil {
+		opts.Clock = time.Now
+	}
+	if opts.Elapsed == nil {
+		start := time.Now()
+		opts.Elapsed = func() time.Duration { return time.Since(start) }
+	}
+	if opts.ProveAfter == 0 {
+		opts.ProveAfter = proveAfter
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	var b [8]byte
+	rand.Read(b[:])
+	return &Local{opts: opts, incarnation: binary.BigEndian.Uint64(b[:]),
+		in: make(chan *proposal), frames: make(chan *group, 1), closing: make(chan struct{})}
+}
+
+// Start implements Sequencer.
+func (l *Local) Start(m Machine) error {
+	l.machine = m
+	l.last = m.LogTime()
+	l.since = l.opts.Elapsed()
+	l.wg.Go(l.append)
+	l.wg.Go(l.apply)
+	return nil
+}
+
+// Close implements Sequencer. What was not taken into the log yet is refused.
+func (l *Local) Close() error {
+	l.once.Do(func() { close(l.closing) })
+	l.wg.Wait()
+	return nil
+}
+
+// Propose implements Sequencer.
+func (l *Local) Propose(ctx context.Context, rec store.Record) ([]store.Result, error) {
+	commands, err := EncodeCommands(rec.Commands)
+	if err != nil {
+		return nil, err
+	}
+	p := &proposal{origin: OriginOf(ctx), each: rec.Each, commands: commands, done: make(chan outcome, 1)}
+	select {
+	case l.in <- p:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.closing:
+		return nil, fmt.Errorf("catalog: %w", fs.ErrClosed)
+	}
+	select {
+	case out := <-p.done:
+		return out.results, out.err
+	case <-ctx.Done():
+	}
+	return nil, fmt.Errorf("%w: %w", journal.ErrUncertain, ctx.Err())
+}
+
+// append is the goroutine that writes frames.
+func (l *Local) append() {
+	defer close(l.frames)
+	prove := time.NewTimer(time.Hour)
+	prove.Stop()
+	defer prove.Stop()
+	for {
+		select {
+		case p := <-l.in:
+			l.commit(l.gather(p))
+			if l.opts.ProveAfter > 0 {
+				prove.Reset(l.opts.ProveAfter)
+			}
+		case <-prove.C:
+			l.prove()
+		case <-l.closing:
+			l.prove()
+			return
+		}
+	}
+}
+
+// prove writes the empty frame that proves the one before.
+func (l *Local) prove() {
+	if err := l.opts.Journal.Prove(); err != nil && !errors.Is(err, journal.ErrReadOnly) {
+		l.opts.Logger.Warn("the last frame of the log is not proven", "err", err)
+	}
+}
+
+// gather takes the proposals that wait now, as far as a frame goes.
+func (l *Local) gather(p *proposal) *group {
+	g := &group{last: l.last, since: l.opts.Elapsed()}
+	for {
+		l.stamp(g, p)
+		if len(g.records) >= frameRecords || g.size >= frameBytes {
+			return g
+		}
+		select {
+		case p = <-l.in:
+		default:
+			return g
+		}
+	}
+}
+
+// stamp adds a proposal to the group. Log time is the time of day, but never goes
+// back; see meta.stamp for the clock of retention.
+func (l *Local) stamp(g *group, p *proposal) {
+	s := Stamp{Time: l.opts.Clock(), Node: l.opts.NodeID, Incarnation: l.incarnation}
+	if !s.Time.After(g.last) || !loggable(s.Time) {
+		s.Time = g.last.Add(1)
+	}
+	if len(g.records) == 0 {
+		s.Elapsed = max(0, g.since-l.since)
+	}
+	record, err := EncodeRecord(s, p.origin, p.each, p.commands)
+	if err != nil {
+		p.done <- outcome{err: err}
+		return
+	}
+	g.last = s.Time
+	g.proposals = append(g.proposals, p)
+	g.records = append(g.records, record)
+	g.size += len(record)
+}
+
+// commit writes a group as one frame, and passes it on to be applied.
+func (l *Local) commit(g *group) {
+	if len(g.records) == 0 {
+		return
+	}
+	err := l.ready()
+	if err == nil {
+		g.first, err = l.opts.Journal.Append(g.records)
+	}
+	switch {
+	case err == nil:
+		// Durable on all members: from here on the records take effect,
+		// at the latest when the log is opened again.
+		l.last, l.since = g.last, g.since
+		l.frames <- g
+	case errors.Is(err, journal.ErrTooLarge) && len(g.records) > 1:
+		l.split(g)
+	default:
+		g.fail(refused(err))
+	}
+}
+
+// split commits the records of a group that no frame has room for one by one.
+func (l *Local) split(g *group) {
+	for i, p := range g.proposals {
+		one := &group{proposals: []*proposal{p}, records: g.records[i : i+1], last: g.last, since: g.since}
+		if i > 0 {
+			one.since = l.since
+		}
+		l.commit(one)
+	}
+}
+
+func (l *Local) ready() error {
+	if err := l.broken.Load(); err != nil {
+		return fmt.Errorf("%w: %w", fs.ErrPermission, *err)
+	}
+	return l.machine.Ready()
+}
+
+// refused makes a log that takes no records a lack of permission.
+func refused(err error) error {
+	if errors.Is(err, journal.ErrReadOnly) {
+		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	}
+	return err
+}
+
+func (g *group) fail(err error) {
+	for _, p := range g.proposals {
+		p.done <- outcome{err: err}
+	}
+}
+
+// apply is the goroutine that applies frames in order, and acknowledges them.
+func (l *Local) apply() {
+	for g := range l.frames {
+		if err := l.broken.Load(); err != nil {
+			g.fail(fmt.Errorf("%w: %w", journal.ErrUncertain, *err))
+			continue
+		}
+		results, err := l.machine.Apply(g.first, g.records)
+		if err != nil {
+			l.broken.Store(&err)
+			g.fail(fmt.Errorf("%w: logged, not applied: %w", journal.ErrUncertain, err))
+			continue
+		}
+		for i, p := range g.proposals {
+			p.done <- outcome{results: results[i]}
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package catalog
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/blockframe/blockframe/store"
+)
+
+// reserved are the components of the root that are not for users.
+var reserved = []string{"lost+found", ".versions"}
+
+// clean reports whether s can be part of a key and of a line of JSON.
+func clean(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// CheckName returns nil if name can be that of an object or directory, else an
+// error that matches fs.ErrInvalid and says why not.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return invalid("name is empty")
+	case len(name) > store.MaxName:
+		return invalid("name of %d bytes, at most %d", len(name), store.MaxName)
+	case !utf8.ValidString(name):
+		return invalid("name %q is not valid UTF-8", name)
+	case strings.Contains(name, "\x00"):
+		return invalid("name %q holds a NUL byte", name)
+	case name == ".":
+		return invalid("name \".\" is the root")
+	case !fs.ValidPath(name):
+		return invalid("name %q has an empty component, a dot or two for one, or begins or ends with a slash", name)
+	}
+	first, _, _ := strings.Cut(name, "/")
+	for _, r := range reserved {
+		if first == r {
+			return invalid("name %q: %s is reserved", name, r)
+		}
+	}
+	for c := range strings.SplitSeq(name, "/") {
+		if len(c) > store.MaxComponent {
+			return invalid("name %q has a component of %d bytes, at most %d", name, len(c), store.MaxComponent)
+		}
+	}
+	return nil
+}
+
+// walk returns the node that has the name now, or nil. Removed directories and
+// deleted names are nodes too.
+func (r *rows) walk(name string) *node {
+	if name == "." {
+		return r.node(rootInode)
+	}
+	var n *node
+	dir := uint64(rootInode)
+	for comp := range strings.SplitSeq(name, "/") {
+		if n != nil && !n.dir {
+			return nil
+		}
+		if n = r.dirent(dir, comp); n == nil {
+			return nil
+		}
+		dir = n.inode
+	}
+	return n
+}
+
+// histories returns the nodes that have or had the name: the present one first,
+// then those that were put aside when another took the name, oldest first.
+func (r *rows) histories(name string) []*node {
+	at := []*node{r.node(rootInode)}
+	if name == "." {
+		return at
+	}
+	for comp := range strings.SplitSeq(name, "/") {
+		var next []*node
+		for _, dir := range at {
+			if dir == nil || !dir.dir {
+				continue
+			}
+			if n := r.dirent(dir.inode, comp); n != nil {
+				next = append(next, n)
+			}
+			next = append(next, r.parked(dir.inode, comp)...)
+		}
+		at = next
+	}
+	return at
+}
+
+// parked returns the nodes put aside under a component of a directory.
+func (r *rows) parked(dir uint64, comp string) (out []*node) {
+	prefix := key(tParked, dir, comp, byte(0))
+	for row := range r.scan(prefix, nil) {
+		if n := r.node(be64(row.Key[len(prefix):])); n != nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// path returns the name of a node.
+func (r *rows) path(n *node) string {
+	name := n.comp
+	for depth := 0; n.parent > rootInode && depth < store.MaxName; depth++ {
+		if n = r.node(n.parent); n == nil {
+			break
+		}
+		name = path.Join(n.comp, name)
+	}
+	if name == "" {
+		return "."
+	}
+	return name
+}
+
+// object returns the current version of a node, or a directory.
+func (r *rows) object(n *node, name string) (store.Object, bool) {
+	if n.dir {
+		return n.object(name), true
+	}
+	v := r.version(n.inode, n.current)
+	if v == nil {
+		return store.Object{}, false
+	}
+	o := v.object(name)
+	o.Deleted = n.deleted
+	return o, true
+}
+
+// object is what the outside sees of a directory.
+func (n *node) object(name string) store.Object {
+	o := store.Object{Name: name, Inode: n.inode, Attr: n.attr, Deleted: n.deleted}
+	if n.made != 0 {
+		o.Created = nanoTime(n.made)
+	}
+	return o
+}

@@ -1,0 +1,299 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/internal/kv"
+	"github.com/blockframe/blockframe/store"
+)
+
+const (
+	groupBytes = 1 << 20          // of records in one batch of the view, but for the last
+	flushBytes = 8 << 20          // of records to be replayed after a crash, about
+	flushAfter = 30 * time.Second // the same by time, when records come
+)
+
+// openView opens the newest view and replays what it lacks. A view that cannot
+// be used gives way to one made from the whole log.
+func (c *Catalog) openView() error {
+	if err := c.opts.FS.MkdirAll(c.opts.Dir); err != nil {
+		return err
+	}
+	numbers, err := c.views()
+	if err != nil {
+		return err
+	}
+	if len(numbers) > 0 {
+		c.dir = slices.Max(numbers)
+		err := c.try(c.opts.Journal.Last())
+		if err == nil {
+			return c.tidy()
+		}
+		if fatal(err) {
+			return err
+		}
+		c.log.Warn("view is made anew", "dir", c.viewDir(), "reason", err)
+	}
+	return c.anew(c.opts.Journal.Last())
+}
+
+// views returns the numbers of the views on disk.
+func (c *Catalog) views() ([]uint64, error) {
+	names, err := c.opts.FS.List(c.opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []uint64
+	for _, name := range names {
+		if n, err := strconv.ParseUint(name, 16, 64); err == nil && len(name) == 16 {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, nil
+}
+
+func (c *Catalog) viewDir() string { return path.Join(c.opts.Dir, fmt.Sprintf("%016x", c.dir)) }
+
+// tidy removes views that were given up. What cannot be removed now is tried
+// again by the next Open.
+func (c *Catalog) tidy() error {
+	numbers, err := c.views()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n == c.dir {
+			continue
+		}
+		dir := path.Join(c.opts.Dir, fmt.Sprintf("%016x", n))
+		if err := kv.Destroy(c.opts.FS, dir); err != nil {
+			c.log.Warn("old view not removed", "dir", dir, "err", err)
+		}
+	}
+	return nil
+}
+
+// anew makes a view from the log, in a directory of its own beside the old ones:
+// something may still hold those. A crash on the way leaves a view that lacks
+// records, as any crash does.
+func (c *Catalog) anew(last uint64) error {
+	if first := c.opts.Journal.First(); first > 1 {
+		return fmt.Errorf("view is lost, and the log begins at record %d: %w", first, fs.ErrNotExist)
+	}
+	numbers, err := c.views()
+	if err != nil {
+		return err
+	}
+	c.dir = slices.Max(append(numbers, c.dir)) + 1
+	if err := c.try(last); err != nil {
+		return err
+	}
+	return c.tidy()
+}
+
+// try opens the view in viewDir and applies the records up to last that it lacks.
+func (c *Catalog) try(last uint64) (err error) {
+	db, err := kv.Open(kv.Options{FS: c.opts.FS, Dir: c.viewDir(), Logger: c.log, MemTable: c.opts.MemTable, Cache: c.opts.Cache})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			db.Close()
+		}
+	}()
+	m, err := c.check(db, last)
+	if err != nil {
+		return err
+	}
+	if m, err = c.replay(db, m, last); err != nil {
+		return err
+	}
+	db.Patient()
+	c.meta.Store(m)
+	if old := c.view.Swap(db); old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+// check reads the meta row, and holds the view against the log.
+func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
+	r := rows{r: db}
+	m := r.meta()
+	if r.err != nil {
+		return nil, r.err
+	}
+	if m == nil {
+		return newMeta(c.opts.StoreID), nil
+	}
+	if m.storeID != c.opts.StoreID {
+		return nil, fmt.Errorf("view of another store, %x", m.storeID)
+	}
+	if m.applied > last {
+		return nil, fmt.Errorf("view holds record %d, the log ends at %d", m.applied, last)
+	}
+	for rec, err := range c.opts.Journal.Records(m.applied) {
+		if err != nil {
+			return nil, &logError{err}
+		}
+		if frame.Sum(rec.Data) != m.hash {
+			return nil, fmt.Errorf("view holds another record %d than the log", m.applied)
+		}
+		break
+	}
+	return m, nil
+}
+
+// logError is a failure that making the view anew does not cure.
+type logError struct{ err error }
+
+func (e *logError) Error() string { return e.err.Error() }
+func (e *logError) Unwrap() error { return e.err }
+
+func fatal(err error) bool {
+	var l *logError
+	return errors.As(err, &l) || errors.Is(err, durable.ErrNoSpace) || errors.Is(err, frame.ErrVersion)
+}
+
+// replay applies the records of the log after those of m, up to last.
+func (c *Catalog) replay(db *kv.DB, m *meta, last uint64) (*meta, error) {
+	var group [][]byte
+	size := 0
+	flush := func() (err error) {
+		if len(group) > 0 {
+			m, _, err = c.group(db, m, m.applied+1, group)
+		}
+		group, size = nil, 0
+		return err
+	}
+	if m.applied == last {
+		return m, nil
+	}
+	for rec, err := range c.opts.Journal.Records(m.applied + 1) {
+		if err != nil {
+			return nil, &logError{err}
+		}
+		if rec.Index > last {
+			break
+		}
+		group, size = append(group, rec.Data), size+len(rec.Data)
+		if size >= groupBytes {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	if m.applied != last {
+		return nil, &logError{fmt.Errorf("%w: log yields records up to %d, want %d", frame.ErrCorrupt, m.applied, last)}
+	}
+	return m, nil
+}
+
+// group applies records in one batch: they become visible together.
+func (c *Catalog) group(db *kv.DB, before *meta, first uint64, records [][]byte) (*meta, [][]store.Result, error) {
+	b, err := db.NewBatch()
+	if err != nil {
+		return nil, nil, err
+	}
+	after := *before
+	m := machine{base: b, into: b, meta: &after, sets: c.opts.Rows}
+	results := make([][]store.Result, len(records))
+	for i, data := range records {
+		if results[i], err = m.record(first+uint64(i), data); err != nil {
+			b.Drop()
+			return nil, nil, err
+		}
+		c.fresh += int64(len(data))
+	}
+	if err := b.Set([]byte{tMeta}, after.encode()); err != nil {
+		b.Drop()
+		return nil, nil, err
+	}
+	// A crash from here on takes the view back to an earlier group, and the
+	// log gives the rest again.
+	if err := b.Commit(); err != nil {
+		return nil, nil, err
+	}
+	return &after, results, c.flush(db)
+}
+
+// flush writes the view out now and then, to bound what is replayed.
+func (c *Catalog) flush(db *kv.DB) error {
+	now := time.Now()
+	if c.when.IsZero() {
+		c.when = now
+	}
+	if c.fresh < flushBytes && now.Sub(c.when) < flushAfter || db.Full() {
+		return nil
+	}
+	c.fresh, c.when = 0, now
+	return db.FlushSoon()
+}
+
+// Apply implements Machine.
+func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil && !errors.Is(c.broken, durable.ErrNoSpace) {
+		return nil, c.broken
+	}
+	if applied := c.meta.Load().applied; first != applied+1 {
+		return nil, fmt.Errorf("catalog: record %d after record %d", first, applied)
+	}
+	for again := false; ; again = true {
+		if c.view.Load().Failed() != nil || again {
+			if err := c.renew(); err != nil {
+				return nil, err
+			}
+		}
+		m, results, err := c.group(c.view.Load(), c.meta.Load(), first, records)
+		if err == nil {
+			c.meta.Store(m)
+			return results, nil
+		}
+		if again || fatal(err) {
+			c.broken = fmt.Errorf("catalog: %w", err)
+			return nil, c.broken
+		}
+		c.log.Warn("view failed while applying", "err", err)
+	}
+}
+
+// renew makes the view anew from the log, up to the newest record applied.
+func (c *Catalog) renew() error {
+	if c.broken != nil && !errors.Is(c.broken, durable.ErrNoSpace) {
+		return c.broken
+	}
+	c.broken = nil
+	if err := c.anew(c.meta.Load().applied); err != nil {
+		c.broken = fmt.Errorf("catalog: view cannot be made again: %w", err)
+	}
+	return c.broken
+}
+
+// cure makes the view anew after a read of old failed, unless that was done
+// meanwhile.
+func (c *Catalog) cure(old *kv.DB, reason error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Load() {
+		return fmt.Errorf("catalog: %w", fs.ErrClosed)
+	}
+	if c.view.Load() != old {
+		return nil
+	}
+	c.log.Warn("view failed while reading", "err", reason)
+	return c.renew()
+}

@@ -1,0 +1,342 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path"
+
+	"github.com/blockframe/blockframe/internal/kv"
+	"github.com/blockframe/blockframe/store"
+)
+
+// errDamaged ends an iteration that cannot be continued: its state of the
+// catalog is gone with the view that held it.
+var errDamaged = errors.New("blockframe: the view was damaged and has been made again, start over")
+
+// read calls f with one state of the view. If the view turns out to be damaged
+// it is made anew, and f called again: it must not have told anybody anything.
+func (c *Catalog) read(ctx context.Context, f func(r *rows) error) error {
+	for again := false; ; again = true {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		db := c.view.Load()
+		err, bad := c.readOnce(db, f)
+		if bad == nil {
+			return err
+		}
+		if c.closed.Load() {
+			return fmt.Errorf("catalog: %w", fs.ErrClosed)
+		}
+		if again && !errors.Is(bad, kv.ErrClosed) {
+			return fmt.Errorf("catalog: %w", bad)
+		}
+		if err := c.cure(db, bad); err != nil {
+			return err
+		}
+	}
+}
+
+// readOnce returns the error of f, or what is wrong with the view.
+func (c *Catalog) readOnce(db *kv.DB, f func(r *rows) error) (err, bad error) {
+	s, bad := db.Snapshot()
+	if bad != nil {
+		return nil, bad
+	}
+	defer s.Close()
+	r := &rows{r: s}
+	if err = f(r); r.err == nil && errors.Is(err, kv.ErrFailed) {
+		r.err = err
+	}
+	return err, r.err
+}
+
+// stream yields what f yields, from one state of the view, with the errors of the
+// view and the end of ctx.
+func stream[T any](ctx context.Context, c *Catalog, f func(r *rows, yield func(T) bool) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		told, stopped := false, false
+		var ended error
+		err := c.read(ctx, func(r *rows) error {
+			if told {
+				return errDamaged
+			}
+			err := f(r, func(v T) bool {
+				if ended = ctx.Err(); ended != nil {
+					return false
+				}
+				told = true
+				stopped = !yield(v, nil)
+				return !stopped
+			})
+			return errors.Join(err, ended)
+		})
+		if err != nil && !stopped {
+			yield(none, err)
+		}
+	}
+}
+
+// Object implements store.Catalog. The name of a directory, or "." for the root,
+// yields it as a version 0.
+func (c *Catalog) Object(ctx context.Context, name string, number uint64) (o store.Object, err error) {
+	if name != "." {
+		if err := CheckName(name); err != nil {
+			return o, err
+		}
+	}
+	err = c.read(ctx, func(r *rows) error {
+		ok := false
+		if number != 0 {
+			if _, v := r.find(name, number); v != nil {
+				o, ok = v.object(name), true
+			}
+		} else {
+			o, ok = r.now(name)
+		}
+		if !ok {
+			return notExist("%q version %d", name, number)
+		}
+		return nil
+	})
+	return o, err
+}
+
+// now returns what has the name, or the marker that says that it was deleted.
+func (r *rows) now(name string) (store.Object, bool) {
+	for i, n := range r.histories(name) {
+		if n == nil || n.dir && n.deleted {
+			continue
+		}
+		o, ok := r.object(n, name)
+		if ok && (i == 0 || o.Deleted && !n.dir) {
+			return o, true
+		}
+	}
+	return store.Object{}, false
+}
+
+// Content implements store.Catalog.
+func (c *Catalog) Content(ctx context.Context, id store.ID) (out store.Content, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		row := r.content(id)
+		if row == nil {
+			return notExist("content %v", id)
+		}
+		out = r.public(row)
+		return nil
+	})
+	return out, err
+}
+
+func (r *rows) public(c *content) store.Content {
+	out := store.Content{ID: c.id, Size: c.size, Refs: c.refs, Code: c.code, Upload: c.upload, Offset: c.offset}
+	if c.inline() {
+		bytes, ok := r.get(key(tInline, c.id))
+		if !ok && r.err == nil {
+			r.fail(corrupt("content %v has no bytes", c.id))
+		}
+		out.Inline = bytes
+	}
+	return out
+}
+
+// Extent implements store.Catalog.
+func (c *Catalog) Extent(ctx context.Context, id store.ExtentID) (store.Extent, error) {
+	return c.oneExtent(ctx, func(r *rows) *store.Extent { return r.extent(id) }, "extent %v", id)
+}
+
+// ExtentAt implements store.Catalog.
+func (c *Catalog) ExtentAt(ctx context.Context, upload store.UploadID, ordinal int) (store.Extent, error) {
+	return c.oneExtent(ctx, func(r *rows) *store.Extent {
+		if ordinal < 0 || ordinal > 1<<30 {
+			return nil
+		}
+		return r.extentAt(upload, uint32(ordinal))
+	}, "extent %d of upload %v", ordinal, upload)
+}
+
+func (c *Catalog) oneExtent(ctx context.Context, f func(*rows) *store.Extent, format string, args ...any) (out store.Extent, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		x := f(r)
+		if x == nil {
+			return notExist(format, args...)
+		}
+		out = *x
+		return nil
+	})
+	return out, err
+}
+
+// Upload implements store.Catalog.
+func (c *Catalog) Upload(ctx context.Context, id store.UploadID) (out store.Upload, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		u := r.upload(id)
+		if u == nil {
+			return notExist("upload %v", id)
+		}
+		out = u.public()
+		return nil
+	})
+	return out, err
+}
+
+// State implements store.Catalog.
+func (c *Catalog) State(ctx context.Context, name string) (value []byte, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		value, _ = r.get(key(tState, name))
+		return nil
+	})
+	return value, err
+}
+
+// Inode returns the current version of the name, or the directory, that has the
+// inode.
+func (c *Catalog) Inode(ctx context.Context, inode uint64) (o store.Object, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		n := r.node(inode)
+		if n == nil {
+			return notExist("inode %d", inode)
+		}
+		ok := false
+		if o, ok = r.object(n, r.path(n)); !ok {
+			return notExist("inode %d", inode)
+		}
+		return nil
+	})
+	return o, err
+}
+
+// Extents implements store.Catalog.
+func (c *Catalog) Extents(ctx context.Context, past store.ExtentID) iter.Seq2[store.Extent, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Extent) bool) error {
+		for row := range r.scan([]byte{tExtent}, append(key(tExtent, past), 0)) {
+			if x := r.parseExtent(row); x == nil || !yield(*x) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+func (r *rows) parseExtent(row kv.KV) *store.Extent {
+	return r.extent(store.ExtentID(row.Key[1:]))
+}
+
+// Uploads implements store.Catalog.
+func (c *Catalog) Uploads(ctx context.Context, past store.UploadID) iter.Seq2[store.Upload, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Upload) bool) error {
+		for row := range r.scan([]byte{tUpload}, append(key(tUpload, past), 0)) {
+			u := &upload{id: store.UploadID(row.Key[1:])}
+			if !r.decode(row.Key, row.Value, u.decode) || !yield(u.public()) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Repairs implements store.Catalog.
+func (c *Catalog) Repairs(ctx context.Context) iter.Seq2[store.Repair, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Repair) bool) error {
+		for row := range r.scan([]byte{tQueue}, nil) {
+			q := parseQueued(row.Key, row.Value)
+			if q == nil {
+				r.fail(corrupt("repair row %q", row.Key))
+				return nil
+			}
+			if !yield(q.public()) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Inline implements store.Catalog.
+func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Content, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Content) bool) error {
+		for row := range r.scan([]byte{tInlineAge}, nil) {
+			id := store.ID(row.Key[len(row.Key)-len(store.ID{}):])
+			row := r.content(id)
+			if row == nil {
+				if r.err == nil {
+					r.fail(corrupt("content %v has no row", id))
+				}
+				return nil
+			}
+			if content := r.public(row); r.err != nil || !yield(content) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Owners implements store.Catalog.
+func (c *Catalog) Owners(ctx context.Context, upload store.UploadID, lo, hi int64) iter.Seq2[store.Owner, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Owner) bool) error {
+		u := r.upload(upload)
+		if u == nil || hi <= lo || hi <= 0 {
+			return nil
+		}
+		// No content that begins before from reaches lo.
+		from := max(0, lo-u.largest)
+		prefix := key(tPlace, upload)
+		for row := range r.scan(prefix, key(tPlace, upload, uint64(from))) {
+			offset := int64(be64(row.Key[len(prefix) : len(prefix)+8]))
+			if offset >= hi {
+				return nil
+			}
+			content := r.content(store.ID(row.Key[len(prefix)+8:]))
+			if content == nil || offset+content.size <= lo {
+				continue
+			}
+			if !r.owners(content, yield) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// owners yields the versions that refer to a content.
+func (r *rows) owners(c *content, yield func(store.Owner) bool) bool {
+	for row := range r.scan(key(tReferrer, c.id), nil) {
+		k := row.Key[1+len(c.id):]
+		inode, number := be64(k[:8]), be64(k[8:])
+		n, v := r.node(inode), r.version(inode, number)
+		if n == nil || v == nil {
+			if r.err == nil {
+				r.fail(corrupt("content %v is referred to by nothing", c.id))
+			}
+			return false
+		}
+		if !yield(store.Owner{Object: v.object(r.path(n)), Offset: c.offset}) {
+			return false
+		}
+	}
+	return true
+}
+
+// Referrers yields the versions that refer to a content.
+func (c *Catalog) Referrers(ctx context.Context, id store.ID) iter.Seq2[store.Object, error] {
+	return stream(ctx, c, func(r *rows, yield func(store.Object) bool) error {
+		if content := r.content(id); content != nil {
+			r.owners(content, func(o store.Owner) bool { return yield(o.Object) })
+		}
+		return nil
+	})
+}
+
+// join is path.Join for a directory of the catalog and a component.
+func join(dir, comp string) string {
+	if dir == "." {
+		return comp
+	}
+	return path.Join(dir, comp)
+}

@@ -1,0 +1,128 @@
+package catalog
+
+import (
+	"bytes"
+
+	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/store"
+)
+
+// setState keeps a small value.
+func (t *tx) setState(c *store.SetState) store.Result {
+	if c.Key == "" {
+		return store.Result{Err: invalid("empty state key")}
+	}
+	k := key(tState, c.Key)
+	old, had := t.get(k)
+	switch {
+	case len(c.Value) == 0 && !had, had && bytes.Equal(old, c.Value):
+		return store.Result{}
+	case len(c.Value) == 0:
+		t.del(k)
+	default:
+		t.set(k, c.Value)
+	}
+	return store.Result{Changed: true}
+}
+
+// scrubbed keeps the last finished pass of its kind.
+func (t *tx) scrubbed(c *store.Scrubbed) store.Result {
+	var e frame.Encoder
+	encodeScrubbed(&e, c)
+	t.set(scrubbedKey(c.Deep), e.B)
+	return store.Result{Changed: true}
+}
+
+func scrubbedKey(deep bool) []byte {
+	if deep {
+		return key(tScrubbed, byte(1))
+	}
+	return key(tScrubbed, byte(0))
+}
+
+// setPolicy adds or replaces a policy. Rows sort by prefix, then size.
+func (t *tx) setPolicy(p *store.Policy) store.Result {
+	var e frame.Encoder
+	must(encodePolicy(&e, p))
+	k := key(tPolicy, p.Prefix, byte(0), uint64(p.MaxSize))
+	if old, had := t.get(k); had && bytes.Equal(old, e.B) {
+		return store.Result{}
+	}
+	t.set(k, e.B)
+	return store.Result{Changed: true}
+}
+
+func (t *tx) unsetPolicy(prefix string) (res store.Result) {
+	for row := range t.scan(key(tPolicy, prefix, byte(0)), nil) {
+		t.del(row.Key)
+		res.Changed = true
+	}
+	return res
+}
+
+// setBackends replaces the list of backends.
+func (t *tx) setBackends(c *SetBackends) store.Result {
+	for row := range t.scan(key(tBackend), nil) {
+		t.del(row.Key)
+	}
+	for i, b := range c.Backends {
+		var e frame.Encoder
+		e.Raw(b.ID[:])
+		e.String(b.Path)
+		t.set(key(tBackend, uint32(i)), e.B)
+	}
+	return store.Result{Changed: true}
+}
+
+// subject returns the version that Hold and Retain speak of.
+func (t *tx) subject(name string, number uint64) (*version, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		n, err := t.live(name)
+		if err != nil {
+			return nil, err
+		}
+		if n.dir {
+			return nil, invalid("%q is a directory", name)
+		}
+		return t.current(n), nil
+	}
+	_, v := t.find(name, number)
+	if v == nil || v.deleted {
+		return nil, notExist("%q has no version %d", name, number)
+	}
+	return v, nil
+}
+
+// hold sets or lifts a hold.
+func (t *tx) hold(c *Hold) store.Result {
+	v, err := t.subject(c.Name, c.Version)
+	if err != nil || v == nil {
+		return store.Result{Err: err}
+	}
+	changed := v.hold != c.On
+	v.hold = c.On
+	t.set(v.key(), v.encode())
+	return store.Result{Object: v.object(c.Name), Changed: changed}
+}
+
+// retain extends a retention. What is compared is when it ends on the retention
+// clock, now and before.
+func (t *tx) retain(c *Retain) store.Result {
+	v, err := t.subject(c.Name, c.Version)
+	if err != nil || v == nil {
+		return store.Result{Err: err}
+	}
+	until, lag := c.Until.UnixNano(), t.now-t.meta.clock
+	if v.retain != 0 && until-lag < v.retain-v.lag {
+		return store.Result{Err: refuse(ErrRetained, "%q version %d is retained until %v, which is later", c.Name, v.number, nanoTime(v.retain))}
+	}
+	changed := v.retain == 0 || until-lag > v.retain-v.lag
+	if changed {
+		v.retain, v.lag = until, lag
+		t.set(v.key(), v.encode())
+	}
+	return store.Result{Object: v.object(c.Name), Changed: changed}
+}

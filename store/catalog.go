@@ -314,6 +314,7 @@ type Scrubbed struct {
 	Lost     uint64 // stripes that could not be decoded
 }
 
+// The numbers of the commands in the log.
 const (
 	KindOpenEpoch CommandKind = 1
 	KindAddExtent CommandKind = 2
@@ -328,6 +329,7 @@ const (
 	KindScrubbed  CommandKind = 11
 )
 
+// CommandKind returns the command's number in the log.
 func (OpenEpoch) CommandKind() CommandKind { return KindOpenEpoch }
 func (AddExtent) CommandKind() CommandKind { return KindAddExtent }
 func (Put) CommandKind() CommandKind       { return KindPut }

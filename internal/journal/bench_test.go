@@ -3,6 +3,7 @@ package journal_test
 import (
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,22 +13,38 @@ import (
 	"github.com/blockframe/blockframe/internal/journal"
 )
 
-// BenchmarkSync is the yardstick: one fdatasync after an overwrite of 4 KiB.
+// BenchmarkSync is the yardstick: one fdatasync after an overwrite of 4 KiB, of
+// so many files at once.
 func BenchmarkSync(b *testing.B) {
-	f, err := durable.OS().Create(filepath.Join(b.TempDir(), "f"), durable.CreateOptions{})
-	require.NoError(b, err)
-	defer f.Close()
-	page := frame.Aligned(frame.Grid)
-	for i := range int64(1024) {
-		_, err := f.WriteAt(page, i*frame.Grid)
-		require.NoError(b, err)
+	for _, members := range []int{1, 2, 3} {
+		b.Run(fmt.Sprint(members), func(b *testing.B) { benchmarkSync(b, members) })
 	}
-	require.NoError(b, f.Sync())
-	b.ResetTimer()
-	for i := range b.N {
-		_, err := f.WriteAt(page, int64(i%1024)*frame.Grid)
+}
+
+func benchmarkSync(b *testing.B, members int) {
+	page, files := frame.Aligned(frame.Grid), make([]durable.File, members)
+	for i := range files {
+		f, err := durable.OS().Create(filepath.Join(b.TempDir(), "f"), durable.CreateOptions{})
 		require.NoError(b, err)
+		defer f.Close()
+		for k := range int64(1024) {
+			_, err := f.WriteAt(page, k*frame.Grid)
+			require.NoError(b, err)
+		}
 		require.NoError(b, f.Sync())
+		files[i] = f
+	}
+	b.ResetTimer()
+	for n := range b.N {
+		var wg sync.WaitGroup
+		for _, f := range files {
+			wg.Go(func() {
+				if _, err := f.WriteAt(page, int64(n%1024)*frame.Grid); err != nil || f.Sync() != nil {
+					b.Error("write and sync", err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

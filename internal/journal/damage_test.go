@@ -3,7 +3,6 @@ package journal_test
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,7 +19,6 @@ var goldenRecords = [][]byte{[]byte("first"), []byte("second"), bytes.Repeat([]b
 // all of what stands in the header and in frames, but one a byte in the second
 // copy of the header, and one in each 32 bytes of padding.
 func flips(seg []byte) (bits []int64) {
-	heavy := os.Getenv("BLOCKFRAME_HEAVY") != ""
 	step := int64(1)
 	if testing.Short() {
 		step = 10
@@ -28,8 +26,8 @@ func flips(seg []byte) (bits []int64) {
 	for i := int64(0); i < int64(len(seg)); i++ {
 		at := i % frame.Grid
 		switch {
-		case heavy || at >= frame.Grid-32 && i < 2*frame.Grid || at < 200 && seg[i-at] != 0:
-			if !heavy && i >= frame.Grid && i < 2*frame.Grid {
+		case heavy() || at >= frame.Grid-32 && i < 2*frame.Grid || at < 200 && seg[i-at] != 0:
+			if !heavy() && i >= frame.Grid && i < 2*frame.Grid {
 				bits = append(bits, i*8+i%8)
 				continue
 			}

@@ -225,3 +225,15 @@ func flip(t testing.TB, fsys durable.FS, name string, bit int64) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 }
+
+// requireGolden compares got with a text of testdata.
+func requireGolden(t testing.TB, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,76 +12,6 @@ import (
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/frame"
 )
-
-// DefaultSegmentSize is the size of a segment in bytes.
-const DefaultSegmentSize = 16 << 20
-
-// Options say where a log is and how to treat it.
-type Options struct {
-	// Members are the copies: 1 to 8, names distinct, in any order. The set is
-	// fixed when the log is made.
-	Members []Member
-
-	// StoreID is the store whose log this is; a member of another store counts
-	// as missing.
-	StoreID [16]byte
-
-	// Create makes the log if there is none yet, the directories included. It
-	// changes nothing about a log that holds a record: a missing or empty member
-	// of it stays missing.
-	Create bool
-
-	// ReadOnly opens without a write of any kind, for an inspection.
-	ReadOnly bool
-
-	// SegmentSize is that of segments to be made, in bytes: a multiple of 4096,
-	// 16 KiB to 1 GiB; 0 means DefaultSegmentSize. No frame is larger than a
-	// segment, less 8 KiB.
-	SegmentSize int64
-
-	// Sequential writes to one member after the other, in order, and makes
-	// spare segments in the foreground, for tests that record file operations.
-	Sequential bool
-
-	// Logger hears of repairs and torn tails. Nil means silent.
-	Logger *slog.Logger
-
-	random func([]byte) // makes keys; nil means crypto/rand
-}
-
-// validate reports every problem, and fills in the defaults.
-func (o *Options) validate() error {
-	if o.SegmentSize == 0 {
-		o.SegmentSize = DefaultSegmentSize
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.random == nil {
-		o.random = func(b []byte) { rand.Read(b) } // never fails
-	}
-	err := checkNames(o.names())
-	if o.SegmentSize < minSegment || o.SegmentSize > maxSegment || o.SegmentSize%frame.Grid != 0 {
-		err = errors.Join(err, fmt.Errorf("segment size %d is not a multiple of %d between %d and %d", o.SegmentSize, frame.Grid, minSegment, maxSegment))
-	}
-	for _, m := range o.Members {
-		if m.FS == nil || m.Dir == "" {
-			err = errors.Join(err, fmt.Errorf("member %q has no directory", m.Name))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("log: %w: %w", fs.ErrInvalid, err)
-	}
-	return nil
-}
-
-func (o *Options) names() []string {
-	var names []string
-	for _, m := range o.Members {
-		names = append(names, m.Name)
-	}
-	return names
-}
 
 // Journal is an open commit log. Its methods may be called from several
 // goroutines; Append and Prove run one at a time. One process has a log open
@@ -267,80 +196,6 @@ func (j *Journal) cut(buf []byte, m mark, cause error) error {
 	return fmt.Errorf("log append: %w", cause)
 }
 
-// rotate makes the next segment durable on all members and goes on there. If a
-// disk is full it can be called again: what is done on the other members
-// remains, because the header is the same at each try.
-func (j *Journal) rotate() error {
-	if j.pending == nil {
-		j.pending = j.nextHeader()
-	}
-	j.spares.Wait()
-	err := j.each(func(m *member) (err error) {
-		if m.next == nil {
-			m.next, err = m.install(j.pending, nil)
-		}
-		return err
-	})
-	// A crash here leaves the new segment on some members: Open makes it on the
-	// others, for it is empty.
-	if errors.Is(err, durable.ErrNoSpace) {
-		return fmt.Errorf("log segment %s: %w", segmentName(j.pending.number), err)
-	}
-	if err != nil {
-		return j.fail(err)
-	}
-	for _, m := range j.members {
-		if err := m.f.Close(); err != nil {
-			j.log.Warn("log segment not closed", "member", m.Name, "err", err) // it was synced
-		}
-		m.f, m.next = m.next, nil
-	}
-	j.adopt(j.pending)
-	return nil
-}
-
-// nextHeader returns the header of the segment after the newest.
-func (j *Journal) nextHeader() *header {
-	h := *j.newest()
-	h.compat = 0
-	h.number, h.first, h.size, h.prev, h.snapshot = h.number+1, j.next, j.opts.SegmentSize, j.prev, j.snap
-	j.opts.random(h.key[:])
-	return h.sealed()
-}
-
-// adopt makes h, which is durable on all members and empty, the newest segment.
-// Its header names the frame before it, and so proves it.
-func (j *Journal) adopt(h *header) {
-	j.segs = append(j.segs, h)
-	j.end, j.prev, j.sealer = headArea, h.hash, newSealer(h.key)
-	j.proven, j.pending, j.tried = true, nil, false
-}
-
-func (j *Journal) newest() *header { return j.segs[len(j.segs)-1] }
-
-// makeSpares has the file for the next segment made beforehand, once this one
-// is half full: then a rotation is quick, and a disk that fills up is noticed
-// while there is room for the records that make space.
-func (j *Journal) makeSpares() {
-	if j.tried || j.end < j.newest().size/2 {
-		return
-	}
-	j.tried = true
-	size := j.opts.SegmentSize
-	make := func() {
-		for _, m := range j.members {
-			if err := m.prepare(size); err != nil {
-				j.log.Warn("no spare log segment yet", "member", m.Name, "err", err)
-			}
-		}
-	}
-	if j.opts.Sequential {
-		make()
-		return
-	}
-	j.spares.Go(make) // Close and rotate wait for it
-}
-
 // each calls do for every member, at once unless Options.Sequential, and
 // returns their errors, each with the member's name. If any is other than a
 // full disk, the result does not match durable.ErrNoSpace.
@@ -387,54 +242,6 @@ func (j *Journal) fail(err error) error {
 		j.log.Error("log is read-only until it is opened again", "err", err)
 	}
 	return j.reason
-}
-
-// SetSnapshot names the newest snapshot of the view. Headers of segments made
-// from now on carry it.
-func (j *Journal) SetSnapshot(s Snapshot) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.snap = s
-}
-
-// Snapshot returns what SetSnapshot was given, or what the newest segment names.
-func (j *Journal) Snapshot() Snapshot {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.snap
-}
-
-// Segment describes one segment. Records are [First, Last]; there are none if
-// Last is First-1.
-type Segment struct {
-	Number      uint64
-	Name        string // file name on every member
-	First, Last uint64
-	Size        int64 // bytes on each member
-	Sealed      bool  // no record will be added
-	Snapshot    Snapshot
-}
-
-// Segments returns the segments that the log holds, from the oldest.
-func (j *Journal) Segments() []Segment {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	out := make([]Segment, len(j.segs))
-	for i, h := range j.segs {
-		out[i] = Segment{Number: h.number, Name: segmentName(h.number), First: h.first, Last: j.next - 1, Size: h.size, Snapshot: h.snapshot}
-		if i > 0 {
-			out[i-1].Last, out[i-1].Sealed = h.first-1, true
-		}
-	}
-	return out
-}
-
-// Size returns the bytes that the segments take on each member.
-func (j *Journal) Size() (n int64) {
-	for _, s := range j.Segments() {
-		n += s.Size
-	}
-	return n
 }
 
 // Repairs returns the damage that was found and repaired since Open began, the

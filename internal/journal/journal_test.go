@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/internal/journal"
 )
@@ -214,5 +216,67 @@ func TestCopiesAreEqual(t *testing.T) {
 		require.Len(t, a, smallSegment)
 		require.Equal(t, a, b)
 		require.Equal(t, a[:frame.Grid], a[frame.Grid:2*frame.Grid])
+	}
+}
+
+// Reading from the middle does not look at the segments before.
+func TestRecordsStartInTheirSegment(t *testing.T) {
+	fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
+	want := longLog(t, fsys)
+	j := open(t, options(fsys))
+	fsys.SetFault(durabletest.All(durabletest.Open, "0000000000000001.log", durabletest.Before, syscall.EIO))
+	require.Equal(t, want[perSegment:], all(t, j, perSegment+1))
+	require.Equal(t, want[9:], all(t, j, 10))
+	require.Empty(t, all(t, j, 11))
+	_, err := collect(j, perSegment)
+	require.ErrorIs(t, err, frame.ErrCorrupt)
+}
+
+// A copy that cannot be read is as one that is damaged: the other serves.
+func TestUnreadableCopy(t *testing.T) {
+	fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
+	want := longLog(t, fsys)
+	j := open(t, options(fsys))
+	fsys.SetFault(durabletest.All(durabletest.Read, "log/a/", durabletest.Before, syscall.EIO))
+	require.Equal(t, want, all(t, j, 1))
+	j = reopen(t, j, options(fsys))
+	require.Equal(t, want, all(t, j, 1))
+	require.NotEmpty(t, j.Repairs())
+	add(t, j, []byte("more"))
+}
+
+// The caller may stop early, and keeps what it was given.
+func TestRecordsAreTheCallers(t *testing.T) {
+	j := open(t, options(durable.Mem(vfs.NewMem())))
+	add(t, j, []byte("one"), []byte("two"))
+	add(t, j, []byte("three"))
+	var got [][]byte
+	for r, err := range j.Records(1) {
+		require.NoError(t, err)
+		got = append(got, append(r.Data, '!'))
+		if r.Index == 2 {
+			add(t, j, []byte("four")) // from within the loop
+			break
+		}
+	}
+	require.Equal(t, [][]byte{[]byte("one!"), []byte("two!")}, got)
+	require.Len(t, all(t, j, 1), 4)
+}
+
+// R7: files that are not ours are left alone.
+func TestStrayFiles(t *testing.T) {
+	fsys := durable.Mem(vfs.NewMem())
+	want := longLog(t, fsys)
+	stray := []string{"0000000000000000.log", "0000000000000003.LOG", "3.log", "000000000000000G.log", "0000000000000003.log.bak", "lost+found", "spare"}
+	for _, name := range stray {
+		require.NoError(t, durable.WriteFile(fsys, "log/a/"+name, []byte("stray")))
+	}
+	j := open(t, options(fsys))
+	require.Equal(t, want, all(t, j, 1))
+	for i := range perSegment {
+		add(t, j, record(i, 10)) // takes a new segment, and not from a spare of the wrong size
+	}
+	for _, name := range stray[:6] {
+		require.Equal(t, "stray", string(readFile(t, fsys, "log/a/"+name)))
 	}
 }

@@ -62,10 +62,16 @@ func (m *member) prepare(size int64) error {
 		return nil
 	}
 	m.spare = 0
-	if err := m.remove(spareTemp); err != nil {
-		return err
+	create := func() (durable.File, error) {
+		return m.FS.Create(m.path(spareTemp), durable.CreateOptions{Direct: true, Size: size})
 	}
-	f, err := m.FS.Create(m.path(spareTemp), durable.CreateOptions{Direct: true, Size: size})
+	f, err := create()
+	if errors.Is(err, fs.ErrExist) { // left by a crash
+		if err := m.remove(spareTemp); err != nil {
+			return err
+		}
+		f, err = create()
+	}
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func (m *member) prepare(size int64) error {
 		// next prepare tries again.
 		return errors.Join(err, m.remove(spareTemp))
 	}
-	// A crash up to here leaves a temporary file, removed by the next prepare.
+	// A crash up to here leaves a temporary file, which the next prepare removes.
 	if err := m.FS.Rename(m.path(spareTemp), m.path(spareName)); err != nil {
 		return err
 	}

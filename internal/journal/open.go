@@ -79,6 +79,9 @@ func (j *Journal) settle(states []*copyState) error {
 	if err != nil {
 		return err
 	}
+	if err := j.checkStale(states); err != nil {
+		return err
+	}
 	classify(&j.opts, states, h, scans, frames, len(j.segs) > 1)
 	j.end, j.prev, j.next = headArea, endHash(h, frames), endIndex(h, frames)
 	j.proven = true
@@ -90,11 +93,11 @@ func (j *Journal) settle(states []*copyState) error {
 	fix := repair{j: j, h: h, sealer: j.sealer, chain: frames, windows: windows, scans: scans, tail: true}
 	reason := missingNames(&j.opts, h)
 	for i, c := range states {
-		if c.present() {
-			j.readers = append(j.readers, c.member)
-		}
 		if c.gone == nil && !j.opts.ReadOnly {
 			c.gone = fix.bring(c, i)
+		}
+		if c.present() || c.gone == nil {
+			j.readers = append(j.readers, c.member)
 		}
 		if c.gone != nil {
 			c.close() // what it was to be synced for, its failure answers
@@ -105,16 +108,36 @@ func (j *Journal) settle(states []*copyState) error {
 	}
 	// A crash up to here, at any point, leaves copies of which at least one has
 	// the whole chain: the next Open finds the same.
-	if j.opts.ReadOnly {
-		reason = errors.Join(errors.New("opened for reading"), reason)
-	}
-	if reason != nil {
+	switch {
+	case j.opts.ReadOnly:
+		j.reason = fmt.Errorf("%w: %w", ErrReadOnly, errors.Join(errors.New("opened for reading"), reason))
+	case reason != nil:
 		j.fail(reason)
 	}
 	if len(j.members) == 0 {
 		return fmt.Errorf("log: no member can be used: %w", reason)
 	}
 	j.errs = make([]error, len(j.members))
+	return nil
+}
+
+// checkStale returns ErrDiverged if a member without the newest segment went its
+// own way at the end of what it has. What is before is named by a header that
+// all agree on.
+func (j *Journal) checkStale(states []*copyState) error {
+	for _, c := range states {
+		for i, h := range j.segs[:len(j.segs)-1] {
+			if h.number != c.newest() {
+				continue
+			}
+			windows, scans := j.scanCopies(states, h)
+			_, err := chain(h, present(scans), &j.segs[i+1].prev)
+			closeAll(windows)
+			if errors.Is(err, ErrDiverged) {
+				return err // damage shows when it is read
+			}
+		}
+	}
 	return nil
 }
 
@@ -145,6 +168,7 @@ func (r *repair) bring(c *copyState, i int) (err error) {
 // scanCopies scans the segment h of every member: scans[i] is of states[i].
 func (j *Journal) scanCopies(states []*copyState, h *header) ([]*window, []scan) {
 	windows, scans := make([]*window, len(states)), make([]scan, len(states))
+	sealer := newSealer(h.key)
 	for i, c := range states {
 		s := c.segs[h.number]
 		if s == nil {
@@ -152,7 +176,7 @@ func (j *Journal) scanCopies(states []*copyState, h *header) ([]*window, []scan)
 			continue
 		}
 		windows[i], _ = c.open(h.number, h.size, false) // unreadable counts as damaged
-		scans[i] = scanSegment(windows[i], h, j.sealer, h.size)
+		scans[i] = scanSegment(windows[i], h, sealer, h.size)
 		scans[i].member = c.Name
 		scans[i].heads = [2]bool{s.heads[0] != nil, s.heads[1] != nil}
 	}

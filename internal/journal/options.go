@@ -1,0 +1,81 @@
+package journal
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+// DefaultSegmentSize is the size of a segment in bytes.
+const DefaultSegmentSize = 16 << 20
+
+// Options say where a log is and how to treat it.
+type Options struct {
+	// Members are the copies: 1 to 8, names distinct, in any order. The set is
+	// fixed when the log is made.
+	Members []Member
+
+	// StoreID is the store whose log this is; a member of another store counts
+	// as missing.
+	StoreID [16]byte
+
+	// Create makes the log if there is none yet, the directories included. It
+	// changes nothing about a log that holds a record: a missing or empty member
+	// of it stays missing.
+	Create bool
+
+	// ReadOnly opens without a write of any kind, for an inspection.
+	ReadOnly bool
+
+	// SegmentSize is that of segments to be made, in bytes: a multiple of 4096,
+	// 16 KiB to 1 GiB; 0 means DefaultSegmentSize. No frame is larger than a
+	// segment, less 8 KiB.
+	SegmentSize int64
+
+	// Sequential writes to one member after the other, in order, and makes
+	// spare segments in the foreground, for tests that record file operations.
+	Sequential bool
+
+	// Logger hears of repairs and torn tails. Nil means silent.
+	Logger *slog.Logger
+
+	random func([]byte) // makes keys; nil means crypto/rand
+}
+
+// validate reports every problem, and fills in the defaults.
+func (o *Options) validate() error {
+	if o.SegmentSize == 0 {
+		o.SegmentSize = DefaultSegmentSize
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.random == nil {
+		o.random = func(b []byte) { rand.Read(b) } // never fails
+	}
+	err := checkNames(o.names())
+	if o.SegmentSize < minSegment || o.SegmentSize > maxSegment || o.SegmentSize%frame.Grid != 0 {
+		err = errors.Join(err, fmt.Errorf("segment size %d is not a multiple of %d between %d and %d", o.SegmentSize, frame.Grid, minSegment, maxSegment))
+	}
+	for _, m := range o.Members {
+		if m.FS == nil || m.Dir == "" {
+			err = errors.Join(err, fmt.Errorf("member %q has no directory", m.Name))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w: %w", fs.ErrInvalid, err)
+	}
+	return nil
+}
+
+func (o *Options) names() []string {
+	var names []string
+	for _, m := range o.Members {
+		names = append(names, m.Name)
+	}
+	return names
+}

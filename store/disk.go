@@ -112,8 +112,8 @@ func (d *disk) wrote(n int64) {
 // place chooses backends for the shards of an extent of so many bytes.
 func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64) ([]BackendID, error) {
 	targets := s.targets(ctx)
-	if len(s.disks) > 1 && len(targets) < 2 {
-		return nil, fmt.Errorf("%w: %d of %d backends can be written to, two are needed", ErrUnavailable, len(targets), len(s.disks))
+	if s.registered() > 1 && len(targets) < 2 {
+		return nil, fmt.Errorf("%w: %d of %d backends can be written to, two are needed", ErrUnavailable, len(targets), s.registered())
 	}
 	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
 	places, err := Place(id, ref.code.Shards(), ref.policy.spread(s.registered()), need, targets)

@@ -1,0 +1,151 @@
+package blockframe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+)
+
+// Store keeps objects over directories of this machine. All methods may be called
+// concurrently.
+type Store struct {
+	homes   *homes
+	journal *journal.Journal
+	cat     *catalog.Catalog
+	eng     *store.Store
+	disks   []disk // registered backends; fixed while open
+	log     *slog.Logger
+	now     func() time.Time
+
+	loading sync.Mutex // one reads the policies at a time
+	inForce atomic.Pointer[[]Policy]
+
+	ctx    context.Context // ends when the store closes
+	cancel context.CancelFunc
+	mu     sync.Mutex     // held while writers grows; Close takes it to end that
+	wg     sync.WaitGroup // goroutines of Writers
+	once   sync.Once
+	closed error // what Close returned
+}
+
+// disk is one backend of the store.
+type disk struct {
+	id      BackendID
+	path    string
+	log     bool
+	backend Backend // nil: absent
+	err     error   // why
+}
+
+// Open opens a store, or creates it where every directory is empty or absent. The
+// store is locked against other processes until Close.
+//
+// With directories gone, emptied or read-only the store opens, says so to the
+// Logger, and serves what the others hold; [Store.ReadOnly] and [Store.Disks] tell
+// what is the matter. ErrLocked names the directory that another process has open;
+// ErrVersion is a store of a newer program; fs.ErrInvalid are options that make no
+// sense, or directories of two stores; fs.ErrNotExist says that there is no store,
+// or no copy of its log; ErrCorrupt names what all copies of the log have lost.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	hs, err := openHomes(&opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{homes: hs, log: opts.Logger, now: func() time.Time { return opts.clock().UTC() }}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.setUp(ctx, &opts); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// setUp finds out whether there is a store, creates it if that is wanted, and
+// starts it.
+func (s *Store) setUp(ctx context.Context, o *Options) error {
+	p, err := s.toCreate(ctx, o)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		if err := s.homes.create(p); err != nil {
+			return err
+		}
+	}
+	if err := s.openCatalog(o, p); err != nil {
+		return err
+	}
+	if p != nil {
+		err = s.found(ctx, o)
+	}
+	if err == nil {
+		err = s.homes.finish()
+	}
+	if err != nil {
+		return err
+	}
+	return s.start(ctx, o)
+}
+
+// toCreate returns the plan of a store to be created, or to be finished, nil for
+// one that exists.
+func (s *Store) toCreate(ctx context.Context, o *Options) (*plan, error) {
+	hs := s.homes
+	if p := hs.halfMade(); p != nil {
+		if o.NoCreate {
+			return nil, fmt.Errorf("open store: %w: its creation on %v was interrupted; create it again with these directories", fs.ErrNotExist, p.Paths)
+		}
+		return p, nil
+	}
+	if len(hs.logHomes()) > 0 {
+		return nil, nil
+	}
+	if hs.first() != nil {
+		return nil, fmt.Errorf("open store: no directory with a copy of the log is there: %w", cmp.Or(hs.reasons(), errNoLog))
+	}
+	for _, h := range hs.list {
+		if h.found {
+			return nil, fmt.Errorf("open store: %w: %s holds a log, but no identity", store.ErrCorrupt, h.path)
+		}
+	}
+	if o.NoCreate || !hs.empty() {
+		return nil, fmt.Errorf("open store: %w", hs.reasons())
+	}
+	for _, h := range hs.list {
+		if err := hs.free(h); err != nil {
+			return nil, fmt.Errorf("create store: %w", err)
+		}
+	}
+	if err := unused(ctx, o.Backends); err != nil {
+		return nil, err
+	}
+	return newPlan(hs, min(o.code().M+1, 3)), nil
+}
+
+var errNoLog = fmt.Errorf("the folder log/ is missing or empty in each: %w", fs.ErrNotExist)
+
+// unused checks that backends for a new store hold nothing.
+func unused(ctx context.Context, backends []Backend) error {
+	for _, b := range backends {
+		for key, err := range b.List(ctx, "", "") {
+			if err != nil {
+				return fmt.Errorf("create store: backend %v: %w", b.ID(), err)
+			}
+			return fmt.Errorf("create store: %w: backend %v holds %s, and LogDirs are empty", fs.ErrExist, b.ID(), key)
+		}
+	}
+	return nil
+}

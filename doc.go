@@ -1,0 +1,49 @@
+// Package blockframe keeps files for good: write-once files go in, and come out
+// years later bit for bit, or with an error, never wrong.
+//
+// A program embeds it in five lines:
+//
+//	st, err := blockframe.Open(ctx, blockframe.Options{Dirs: []string{"/d1", "/d2", "/d3"}})
+//	obj, err := st.Put(ctx, "books/moby.epub", r, blockframe.PutOptions{})
+//	rd, err := st.Open(ctx, "books/moby.epub")
+//	rep, err := st.Scrub(ctx, blockframe.ScrubOptions{Deep: true, Repair: true})
+//	err = st.Close()
+//
+// A [Store] keeps objects under names that form a tree. The address of an object is
+// the plain BLAKE3-256 of its content, what b3sum prints; the same content is
+// stored once, whatever its names. Other content under a name becomes a new version
+// of it, and old versions stay readable until they are purged.
+//
+// # What is promised
+//
+// What was acknowledged is durable: data was synced before anything said that it
+// exists. Objects are cut into blocks of 64 KiB and coded over the directories, so
+// that any m of k+m blocks of a stripe may be lost; [DefaultCode] says how many by
+// the number of directories, a [Policy] says otherwise. Every byte that is read was
+// verified against its hash, and damage is repaired behind the reader's back, block
+// by block. What cannot be repaired is a [CorruptError] that names object and range;
+// all else stays readable. A crash at any moment leaves each object absent or
+// complete.
+//
+// # Several disks
+//
+// Each of Options.Dirs is best a disk of its own. They are known by the identity
+// in them, so their order does not matter, and an empty mount point is a disk that
+// is missing. With one directory the store survives rot, not the loss of the disk.
+// A commit log on up to three of the directories says what was stored; while one of
+// its copies is missing the store can be read, not changed. [Store.Survives] says
+// how many disks, any of them, may be lost at once.
+//
+// # Errors
+//
+// Errors match those of [io/fs] wherever one fits, and the few declared here:
+// full ([ErrNoSpace]), dead ([ErrUnavailable]) and bad ([ErrCorrupt]) are three
+// different things, and each has its own cure. All methods may be called
+// concurrently; contexts bound whatever may block.
+//
+// # Files from today
+//
+// The format of the directories is specified in packages store, store/dir and
+// internal/journal, and readers of every version stay: a newer program opens an
+// older store. An older program refuses a newer one with [ErrVersion].
+package blockframe

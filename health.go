@@ -1,0 +1,84 @@
+package blockframe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/store"
+)
+
+// Scrub looks at everything that is kept and says what it found; with Repair it
+// makes whole what it can. Damage is no error: it is in the report.
+func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
+	return s.eng.Scrub(ctx, opts)
+}
+
+// Repair makes whole what reads and scrubs have found damaged so far.
+func (s *Store) Repair(ctx context.Context) (RepairReport, error) { return s.eng.Repair(ctx) }
+
+// Collect removes the blobs that nothing can name any more: of what was purged,
+// once its grace is over, and of puts that failed. Nothing is removed while a disk
+// is absent.
+func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport, error) {
+	return s.eng.Collect(ctx, opts)
+}
+
+// Stats are what the store holds, and totals since it was opened.
+type Stats struct {
+	store.Stats
+	catalog.Counts
+}
+
+// Stats returns what the store holds, and totals since it was opened. It costs
+// nothing.
+func (s *Store) Stats() Stats { return Stats{Stats: s.eng.Stats(), Counts: s.cat.Counts()} }
+
+// Disk is a registered backend.
+type Disk struct {
+	ID   BackendID
+	Path string // the directory; "" for one of Options.Backends
+	Log  bool   // a copy of the commit log is on it
+	Err  error  // why it is absent or takes no changes; nil if all is well
+	Usage
+}
+
+// Disks returns the state of all registered backends, absent ones included, and of
+// directories that have the log alone.
+func (s *Store) Disks(ctx context.Context) []Disk {
+	list := make([]Disk, len(s.disks))
+	for i, d := range s.disks {
+		list[i] = Disk{ID: d.id, Path: d.path, Log: d.log, Err: d.err}
+		if d.backend == nil {
+			continue
+		}
+		var err error
+		if list[i].Usage, err = d.backend.Usage(ctx); err != nil {
+			list[i].Err = errors.Join(d.err, err)
+		} else if b, ok := d.backend.(interface{ Err() error }); ok && d.err == nil {
+			list[i].Err = b.Err()
+		}
+	}
+	return list
+}
+
+// ReadOnly returns nil, or why the store takes no changes: the error names the
+// copy of the commit log that is missing or failed. Everything stays readable.
+// Opening the store with all its directories is the cure.
+func (s *Store) ReadOnly() error {
+	reason := s.journal.ReadOnly()
+	if reason == nil {
+		return nil
+	}
+	var where error
+	for _, d := range s.disks {
+		if d.err != nil {
+			where = errors.Join(where, fmt.Errorf("disk %v, %s: %w", d.id, d.path, d.err))
+		}
+	}
+	if where == nil {
+		return fmt.Errorf("store is read-only: %w", reason)
+	}
+	return fmt.Errorf("store is read-only: %w\n%w", reason, where)
+}

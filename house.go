@@ -1,0 +1,249 @@
+package blockframe
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+	"github.com/blockframe/blockframe/store/dir"
+)
+
+// Names in a directory of a store, beside those of package dir.
+const (
+	logName  = "log"
+	viewName = "view"
+)
+
+// home is one directory of a store. It has an identity of its own, by which it is
+// known wherever it is mounted.
+type home struct {
+	path  string // absolute, slash-separated
+	disk  *dir.Backend
+	err   error // why disk is nil
+	holds bool  // shards, not only the log
+	logs  bool  // a copy of the log is in it, or in one of the folders of it
+	found bool  // there is something in log/
+	half  *plan // of a store whose creation was not finished
+}
+
+// present reports whether the home has an identity and is open.
+func (h *home) present() bool { return h.disk != nil }
+
+func (h *home) at(elem ...string) string { return path.Join(append([]string{h.path}, elem...)...) }
+
+// homes are the directories that a store was opened with.
+type homes struct {
+	fs   durable.FS
+	log  *slog.Logger
+	list []*home
+	pin  bool // LogDirs were given: they are the places of the log, no others
+
+	creating io.Closer // lock held while a store is created, or nil
+}
+
+// openHomes opens and locks all directories. One that is not there is kept with
+// the reason. The error is for what makes the others useless: a lock that is held,
+// a future version, directories of two stores. Nothing is changed but what the
+// opening of a disk cleans up.
+func openHomes(o *Options) (*homes, error) {
+	hs := &homes{fs: o.fs, log: o.Logger, pin: len(o.LogDirs) > 0}
+	for _, p := range o.Dirs {
+		if err := hs.add(p, true, false); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range o.LogDirs {
+		if err := hs.add(p, false, true); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range hs.list {
+		if err := hs.open(h); err != nil {
+			return nil, errors.Join(err, hs.close())
+		}
+	}
+	if err := hs.oneStore(); err != nil {
+		return nil, errors.Join(err, hs.close())
+	}
+	return hs, nil
+}
+
+// add notes a directory; one of Dirs may be one of LogDirs too.
+func (hs *homes) add(name string, holds, logs bool) error {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	abs = filepath.ToSlash(abs)
+	for _, h := range hs.list {
+		if h.path == abs {
+			h.logs = h.logs || logs
+			return nil
+		}
+	}
+	hs.list = append(hs.list, &home{path: abs, holds: holds, logs: logs})
+	return nil
+}
+
+// open opens one directory.
+func (hs *homes) open(h *home) error {
+	h.disk, h.err = dir.Open(hs.fs, h.path, dir.Options{Logger: hs.log})
+	switch {
+	case errors.Is(h.err, store.ErrLocked):
+		return fmt.Errorf("open store: %s: %w", h.path, h.err)
+	case errors.Is(h.err, store.ErrVersion):
+		return fmt.Errorf("open store: %w", h.err)
+	case h.err != nil:
+		h.disk = nil
+	}
+	if err := hs.findLog(h); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	h.logs = h.logs || h.found && !hs.pin
+	return nil
+}
+
+// findLog looks whether anything of a log is in a directory, and reads the plan
+// of a creation that was not finished.
+func (hs *homes) findLog(h *home) (err error) {
+	names, err := hs.fs.List(h.at(logName))
+	if err != nil {
+		return nil // absent, or as good as: the reason is told when it is missed
+	}
+	h.found = slices.ContainsFunc(names, func(name string) bool { return name != createLock })
+	if h.found {
+		h.half, err = readPlan(hs.fs, h.at(logName, planName))
+	}
+	return err
+}
+
+// oneStore checks that all directories that are there belong to one store.
+func (hs *homes) oneStore() error {
+	first := hs.first()
+	for _, h := range hs.list {
+		if h.present() && h.disk.Identity().Store != first.disk.Identity().Store {
+			return &fs.PathError{Op: "open store", Path: h.path, Err: fmt.Errorf("%w: it belongs to store %x, and %s to store %x",
+				fs.ErrInvalid, h.disk.Identity().Store, first.path, first.disk.Identity().Store)}
+		}
+	}
+	return nil
+}
+
+// first returns the first directory that is there, or nil.
+func (hs *homes) first() *home {
+	for _, h := range hs.list {
+		if h.present() {
+			return h
+		}
+	}
+	return nil
+}
+
+// reasons returns why directories are missing.
+func (hs *homes) reasons() error {
+	var errs []error
+	for _, h := range hs.list {
+		if !h.present() {
+			errs = append(errs, fmt.Errorf("directory %s: %w", h.path, h.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// byID returns the directory with an identity, or nil.
+func (hs *homes) byID(id store.BackendID) *home {
+	for _, h := range hs.list {
+		if h.present() && h.disk.ID() == id {
+			return h
+		}
+	}
+	return nil
+}
+
+// logHomes returns the directories with copies of the log.
+func (hs *homes) logHomes() (list []*home) {
+	for _, h := range hs.list {
+		if h.logs && h.present() {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// Copies of the log in the only directory that has any.
+var twins = []string{"a", "b"}
+
+// members returns the copies of the log. Where one directory has the log it is
+// kept twice in it. A copy is named by the identity of its directory, so that the
+// order of the directories does not matter.
+func (hs *homes) members() []journal.Member {
+	list := hs.logHomes()
+	if len(list) == 1 && hs.twins(list[0]) {
+		var members []journal.Member
+		for _, name := range twins {
+			members = append(members, journal.Member{FS: hs.fs, Dir: list[0].at(logName, name), Name: name})
+		}
+		return members
+	}
+	var members []journal.Member
+	for _, h := range list {
+		members = append(members, journal.Member{FS: hs.fs, Dir: h.at(logName), Name: h.disk.ID().String()})
+	}
+	return members
+}
+
+// twins reports whether a directory has, or is to have, both copies of the log.
+func (hs *homes) twins(h *home) bool {
+	if h.half != nil {
+		return len(h.half.Logs) == 1
+	}
+	for _, name := range twins {
+		if info, err := hs.fs.Stat(h.at(logName, name)); err == nil && info.Dir {
+			return true
+		}
+	}
+	return false
+}
+
+// view returns the place of the view: where it was, else on the first directory
+// of the log that takes changes.
+func (hs *homes) view() string {
+	list := hs.logHomes()
+	for _, h := range list {
+		if info, err := hs.fs.Stat(h.at(viewName)); err == nil && info.Dir && h.disk.Err() == nil {
+			return h.at(viewName)
+		}
+	}
+	for _, h := range list {
+		if h.disk.Err() == nil {
+			return h.at(viewName)
+		}
+	}
+	return list[0].at(viewName)
+}
+
+// close releases all directories.
+func (hs *homes) close() (err error) {
+	if hs.creating != nil {
+		err = hs.creating.Close()
+	}
+	for _, h := range hs.list {
+		if h.present() {
+			err = errors.Join(err, h.disk.Close())
+		}
+	}
+	return err
+}
+
+// empty reports whether every directory is empty or absent.
+func (hs *homes) empty() bool {
+	return !slices.ContainsFunc(hs.list, func(h *home) bool { return !errors.Is(h.err, fs.ErrNotExist) })
+}

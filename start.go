@@ -1,0 +1,213 @@
+package blockframe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+)
+
+// openCatalog opens the log and the catalog over it; p is set when the store is
+// being created.
+func (s *Store) openCatalog(o *Options, p *plan) (err error) {
+	id := s.homes.storeID()
+	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil,
+		SegmentSize: o.log, Sequential: o.calm, Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	s.cat, err = catalog.Open(catalog.Options{FS: o.fs, Dir: s.homes.view(), StoreID: id, Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	return nil
+}
+
+// storeID returns the identity of the store, of which some directory is there.
+func (hs *homes) storeID() [16]byte { return hs.first().disk.Identity().Store }
+
+// found commits the first record of a store, the commit point of its creation.
+func (s *Store) found(ctx context.Context, o *Options) error {
+	have, err := s.cat.Backends(ctx)
+	if err != nil {
+		return err
+	}
+	if len(have) > 0 {
+		return s.foundBefore()
+	}
+	commands := []store.Command{catalog.SetBackends{Backends: s.given(o)}}
+	for _, p := range o.firstPolicies() {
+		commands = append(commands, catalog.SetPolicy{Policy: p})
+	}
+	res, err := s.cat.Commit(ctx, store.Record{Commands: commands})
+	if err == nil {
+		err = res[0].Err
+	}
+	if err != nil {
+		return fmt.Errorf("create store: %w", err)
+	}
+	// A crash here leaves a store with a plan in every directory of the log: the
+	// next Open comes by foundBefore.
+	return nil
+}
+
+// foundBefore checks that a store which is there, but whose creation did not come
+// to its end, was never used.
+func (s *Store) foundBefore() error {
+	if c := s.cat.Counts(); c.Versions > 0 || c.Extents > 0 {
+		return fmt.Errorf("create store: %w: %s says that the store is being created, but it holds %d versions; remove that file if the directories are right",
+			store.ErrCorrupt, s.homes.logHomes()[0].at(logName, planName), c.Versions)
+	}
+	return nil
+}
+
+// given returns the backends that were given, as they are registered.
+func (s *Store) given(o *Options) (list []catalog.Backend) {
+	for _, b := range o.Backends {
+		list = append(list, catalog.Backend{ID: b.ID()})
+	}
+	for _, h := range s.homes.list {
+		if h.holds && h.present() {
+			list = append(list, catalog.Backend{ID: h.disk.ID(), Path: h.path})
+		}
+	}
+	return list
+}
+
+// start finds the registered backends among those that were given, and starts the
+// engine over them.
+func (s *Store) start(ctx context.Context, o *Options) error {
+	registered, err := s.cat.Backends(ctx)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	given := s.given(o)
+	for _, b := range given {
+		if !slices.ContainsFunc(registered, func(r catalog.Backend) bool { return r.ID == b.ID }) {
+			return fmt.Errorf("open store: %w: backend %v, %s, is not one of the store", fs.ErrInvalid, b.ID, b.Path)
+		}
+	}
+	for _, r := range registered {
+		s.disks = append(s.disks, s.disk(o, r))
+	}
+	if err := s.loadPolicies(ctx); err != nil {
+		return err
+	}
+	if err := s.run(ctx, o); err != nil {
+		return err
+	}
+	s.warn()
+	return s.remember(ctx, registered)
+}
+
+// disk returns what is there of a registered backend.
+func (s *Store) disk(o *Options, r catalog.Backend) disk {
+	d := disk{id: r.ID, path: r.Path}
+	for _, b := range o.Backends {
+		if b.ID() == r.ID {
+			d.backend = b
+		}
+	}
+	if h := s.homes.byID(r.ID); h != nil {
+		d.path, d.log, d.backend, d.err = h.path, h.logs, h.disk, h.disk.Err()
+	}
+	if d.backend == nil {
+		d.err = fmt.Errorf("absent: %w", store.ErrUnavailable)
+		for _, h := range s.homes.list {
+			if h.path == r.Path && !h.present() {
+				d.err = fmt.Errorf("absent: %w: %w", store.ErrUnavailable, h.err)
+			}
+		}
+	}
+	return d
+}
+
+// run starts the engine.
+func (s *Store) run(ctx context.Context, o *Options) (err error) {
+	opts := store.Options{StoreID: s.homes.storeID(), Catalog: s.cat, Policies: s.policies,
+		SlabBytes: o.SlabBytes, CacheBytes: o.CacheBytes, WriteAll: o.WriteAll, NoRepair: o.NoRepair, Events: o.Events, Logger: s.log}
+	for _, d := range s.disks {
+		if d.backend != nil {
+			opts.Backends = append(opts.Backends, d.backend)
+		} else {
+			opts.Absent = append(opts.Absent, d.id)
+		}
+	}
+	if s.eng, err = store.New(ctx, opts); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	return nil
+}
+
+// warn says which directories are missing or take no changes.
+func (s *Store) warn() {
+	for _, d := range s.disks {
+		if d.err != nil {
+			s.log.Warn("a disk of the store is missing or takes no changes", "disk", d.id, "path", d.path, "reason", d.err)
+		}
+	}
+	if err := s.ReadOnly(); err != nil {
+		s.log.Warn("the store takes no changes", "reason", err)
+	}
+}
+
+// remember records where the directories are now, for people.
+func (s *Store) remember(ctx context.Context, registered []catalog.Backend) error {
+	now := make([]catalog.Backend, len(s.disks))
+	for i, d := range s.disks {
+		now[i] = catalog.Backend{ID: d.id, Path: d.path}
+	}
+	if slices.Equal(now, registered) || s.journal.ReadOnly() != nil {
+		return nil
+	}
+	_, err := s.change(ctx, "record", "directories", catalog.SetBackends{Backends: now})
+	if errors.Is(err, store.ErrNoSpace) {
+		return nil // the store is to be opened all the same
+	}
+	return err
+}
+
+// begin notes a goroutine that Close waits for; release ends that.
+func (s *Store) begin() (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return nil, fs.ErrClosed
+	}
+	s.wg.Add(1)
+	return s.wg.Done, nil
+}
+
+// Close ends background work, waits for it, and releases the directories. It is
+// never needed for durability: what was acknowledged is. Readers and writers that
+// are open fail from here on. A second Close returns what the first did.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.cancel()
+		s.mu.Unlock()
+		s.wg.Wait()
+		s.closed = s.shut()
+	})
+	return s.closed
+}
+
+// shut closes what Open opened, the last first.
+func (s *Store) shut() error {
+	var errs []error
+	if s.eng != nil {
+		errs = append(errs, s.eng.Close())
+	}
+	if s.cat != nil {
+		errs = append(errs, s.cat.Close())
+	}
+	if s.journal != nil {
+		errs = append(errs, s.journal.Close())
+	}
+	return errors.Join(append(errs, s.homes.close())...)
+}

@@ -1,0 +1,82 @@
+package blockframe
+
+import (
+	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/store"
+)
+
+// What the packages below declare and who embeds a store needs.
+type (
+	// ID is the address of an object: the BLAKE3-256 of its content. It prints
+	// as b3:HEX.
+	ID = store.ID
+
+	// Object is one version of a name; it may be a directory or symbolic link.
+	Object = store.Object
+
+	// Attr is what a filesystem knows of a file besides its bytes.
+	Attr = store.Attr
+
+	// Reader reads one version of an object, every byte verified.
+	Reader = store.Reader
+
+	// Code says how many blocks of a stripe are data and how many parity.
+	Code = erasure.Code
+
+	// Policy says how objects under a prefix and of a size are stored.
+	Policy = store.Policy
+
+	// Backend keeps blobs in one failure domain; users implement it for what is
+	// not a directory.
+	Backend = store.Backend
+
+	// BackendID names a failure domain.
+	BackendID = store.BackendID
+
+	// Usage is the space of a failure domain.
+	Usage = store.Usage
+
+	// Events are told of damage and repairs.
+	Events = store.Events
+
+	// Damage is something that is not as it was written.
+	Damage = store.Damage
+
+	// Repaired is a shard that was made whole.
+	Repaired = store.Repaired
+
+	// CorruptError says which range of which object is lost.
+	CorruptError = store.CorruptError
+
+	// ScrubOptions says how Store.Scrub works.
+	ScrubOptions = store.ScrubOptions
+
+	// ScrubReport is what Store.Scrub found.
+	ScrubReport = store.ScrubReport
+
+	// RepairReport is what Store.Repair did.
+	RepairReport = store.RepairReport
+
+	// CollectOptions says how Store.Collect works.
+	CollectOptions = store.CollectOptions
+
+	// CollectReport is what Store.Collect removed.
+	CollectReport = store.CollectReport
+)
+
+// ParseID reads an ID as it prints: b3: and 64 hexadecimal digits.
+func ParseID(s string) (ID, error) { return store.ParseID(s) }
+
+// ParseCode reads a code as it prints: 8+3.
+func ParseCode(s string) (Code, error) { return erasure.ParseCode(s) }
+
+// DefaultCode returns the code of a store on so many backends that was not told
+// another.
+func DefaultCode(backends int) Code { return erasure.DefaultCode(backends) }
+
+// TiersArchive returns policies of three tiers by size: up to 10 MB four copies,
+// up to 1 GB four copies of every 32 MiB, above that 30+3. Up to perBackend shards
+// of a stripe may lie on one backend.
+func TiersArchive(prefix string, perBackend int) []Policy {
+	return store.TiersArchive(prefix, perBackend)
+}

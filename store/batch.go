@@ -55,7 +55,7 @@ func (b *Batch) put(name string, r io.Reader, opts PutOptions) error {
 	if b.ended {
 		return errEnded
 	}
-	if err := b.s.writable(); err != nil {
+	if err := b.s.admit(name, opts); err != nil {
 		return err
 	}
 	head, err := b.s.readHead(b.ctx, r, opts.Size)

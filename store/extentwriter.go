@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"github.com/blockframe/blockframe/erasure"
@@ -213,6 +214,9 @@ func (w *extentWriter) seal(before []Extent, last bool, size int64) error {
 		lines = objectManifests(w.ref, e, all, streamID(all), size)
 	default:
 		lines = objectManifests(w.ref, e, nil, ID{}, 0)
+	}
+	if len(lines) > maxManifests {
+		return fmt.Errorf("%w: %d bytes of manifests, at most %d: too many extents", fs.ErrInvalid, len(lines), maxManifests)
 	}
 	w.sealed = newSealed(w.s.storeID, e, append(cvs, parity...), lines, w.ref.pack)
 	return nil

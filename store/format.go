@@ -149,6 +149,10 @@
 // Every line ends with a newline; extents come in the order of their ordinals, and
 // offsets are in the stored stream.
 //
+// xattrs and policy are left out when they are empty, and a time outside the years 0 to
+// 9999 is written as the nearest one inside. Blobs with more than 64 MiB of lines are
+// damaged.
+//
 // mode holds Unix permission bits and, above them, setuid 04000, setgid 02000 and
 // sticky 01000. A pack (kind 2) is a single extent, the whole of its stream. The
 // stream is the content of its members one behind the other and then, from the offset that the trailer names to the end of
@@ -176,6 +180,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 
 	"github.com/blockframe/blockframe/erasure"
@@ -193,8 +198,8 @@ const (
 	codeReedSolomon = 1
 	hashBLAKE3      = 1
 
-	// Named limits: what a blob may claim before anything is allocated for it.
-	maxTable     = 32 * (MaxExtent / BlockSize) * 256
+	// maxManifests is what a blob may claim before anything is allocated for it. The
+	// length of its table is bounded by that of its extent.
 	maxManifests = 64 << 20
 )
 
@@ -436,7 +441,7 @@ func (h *header) decode(d *frame.Decoder) {
 	} else if h.shard >= h.code.Shards() {
 		d.Fail("shard %d of a %v code", h.shard, h.code)
 	}
-	if h.offset < 0 || h.offset%(1<<20) != 0 {
+	if h.offset < 0 || h.offset%(1<<20) != 0 || h.offset > math.MaxInt64-MaxExtent {
 		d.Fail("extent begins at %d", h.offset)
 	}
 }
@@ -480,6 +485,10 @@ func (t *trailer) check(d *frame.Decoder) {
 	}
 	if t.length < 1 || t.length > MaxExtent {
 		d.Fail("extent of %d bytes", t.length)
+		return
+	}
+	if t.whole && (t.offset != 0 || t.ordinal != 0) || t.kind == KindPack && !t.whole {
+		d.Fail("extent %d at %d of a %d stream is said to be whole, or of a pack not to be", t.ordinal, t.offset, t.kind)
 		return
 	}
 	if t.manifests.len < 0 || t.manifests.len > maxManifests {

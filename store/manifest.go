@@ -1,8 +1,6 @@
 package store
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -34,12 +32,12 @@ type manifest struct {
 
 // complete is the line that proves an object, in the shards of its last extent.
 type complete struct {
-	Type    string       `json:"type"`
-	V       int          `json:"v"`
-	Put     hexID        `json:"put"`
-	ID      ID           `json:"id"`
-	Size    int64        `json:"size"`
-	Extents []extentLine `json:"extents"`
+	Type    string      `json:"type"`
+	V       int         `json:"v"`
+	Put     hexID       `json:"put"`
+	ID      ID          `json:"id"`
+	Size    int64       `json:"size"`
+	Extents extentLines `json:"extents"`
 }
 
 type extentLine struct {
@@ -70,7 +68,30 @@ func unhex(dst, b []byte) error {
 // newManifest returns what object and member lines have in common.
 func newManifest(kind string, upload UploadID, name string, a Attr, policy string) manifest {
 	return manifest{Type: kind, V: 1, Put: hexID(upload), Name: name, Mode: unixMode(a.Mode),
-		UID: a.UID, GID: a.GID, ModTime: a.ModTime.UTC(), Xattrs: a.Xattrs, Policy: policy}
+		UID: a.UID, GID: a.GID, ModTime: lineTime(a.ModTime), Xattrs: lineXattrs(a.Xattrs), Policy: policy}
+}
+
+// lineTime returns the time of those that RFC 3339 can write, years 0 to 9999, that
+// is nearest to t: filesystems know others.
+func lineTime(t time.Time) time.Time {
+	t = t.UTC()
+	switch {
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
+	}
+	return t
+}
+
+// lineXattrs returns m with empty values in place of nil ones, which JSON would
+// write as null.
+func lineXattrs(m map[string][]byte) map[string][]byte {
+	out := make(map[string][]byte, len(m))
+	for k, v := range m {
+		out[k] = append([]byte{}, v...)
+	}
+	return out
 }
 
 // appendLine appends v as one line of JSON.
@@ -96,42 +117,6 @@ func objectManifests(ref stream, e *Extent, all []Extent, id ID, size int64) []b
 		c.Extents = append(c.Extents, extentLine{hexID(x.ID), hexHash(x.Hash), x.Offset, x.Length})
 	}
 	return appendLine(out, c)
-}
-
-// lineKind is the part of a line that says what it is.
-type lineKind struct {
-	Type string `json:"type"`
-	V    int    `json:"v"`
-}
-
-// decodeManifests reads a manifests part. Lines of unknown type are passed over.
-func decodeManifests(b []byte) (list []manifest, done *complete, err error) {
-	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(make([]byte, 0, 64<<10), len(b)+1)
-	for sc.Scan() {
-		var k lineKind
-		if err := json.Unmarshal(sc.Bytes(), &k); err != nil {
-			return nil, nil, fmt.Errorf("%w: manifest line: %v", frame.ErrCorrupt, err)
-		}
-		var into any
-		switch k.Type {
-		case "object", "member":
-			list = append(list, manifest{})
-			into = &list[len(list)-1]
-		case "complete":
-			done = &complete{}
-			into = done
-		default:
-			continue
-		}
-		if k.V != 1 {
-			return nil, nil, fmt.Errorf("%w: manifest version %d", frame.ErrVersion, k.V)
-		}
-		if err := json.Unmarshal(sc.Bytes(), into); err != nil {
-			return nil, nil, fmt.Errorf("%w: manifest line: %v", frame.ErrCorrupt, err)
-		}
-	}
-	return list, done, sc.Err()
 }
 
 // unixMode returns permission, setuid, setgid and sticky bits as Unix has them.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/frame"
@@ -49,7 +50,7 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader, opts PutOptio
 }
 
 func (s *Store) put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
-	if err := s.writable(); err != nil {
+	if err := s.admit(name, opts); err != nil {
 		return Object{}, err
 	}
 	head, err := s.readHead(ctx, r, opts.Size)
@@ -70,6 +71,25 @@ func (s *Store) put(ctx context.Context, name string, r io.Reader, opts PutOptio
 	}
 	p.Inline = head.data
 	return s.commitPut(ctx, p)
+}
+
+// admit returns why a put cannot be: before anything is read of its source, and
+// before it makes others fail that share a pack with it.
+func (s *Store) admit(name string, opts PutOptions) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if !fs.ValidPath(name) || name == "." || len(name) > MaxName {
+		return fmt.Errorf("%w: %.100q is not the name of an object", fs.ErrInvalid, name)
+	}
+	n := 0
+	for k, v := range opts.Xattrs {
+		n += len(k) + len(v)
+	}
+	if n > MaxXattrBytes {
+		return fmt.Errorf("%w: %d bytes of extended attributes, at most %d", fs.ErrInvalid, n, MaxXattrBytes)
+	}
+	return nil
 }
 
 // smallPut returns the command for content that is in memory.

@@ -151,7 +151,7 @@ func (b *Backend) mustBeFree() error {
 // us or to the rest of blockframe, or comes with a filesystem.
 func isOurs(name string) bool {
 	switch name {
-	case formatName, formatName + ".tmp", lockName, idName, idName + ".tmp", tmpName, dataName, "log", "view", "lost+found":
+	case formatName, formatName + ".tmp", lockName, idName, idName + ".tmp", tmpName, dataName, "log", "view", "disks", "lost+found":
 		return true
 	}
 	return false

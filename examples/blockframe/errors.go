@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"github.com/blockframe/blockframe"
+)
+
+// usagef returns an error in the command line.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// code returns the exit code for an error.
+func code(err error) int {
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, blockframe.ErrUnavailable):
+		return exitError // the bytes may be on a disk that is not there
+	case errors.Is(err, blockframe.ErrCorrupt), errors.Is(err, blockframe.ErrUnrecoverable):
+		return exitLost
+	}
+	return exitError
+}
+
+// hints say what to do about an error, the first that matches.
+var hints = []struct {
+	is   error
+	hint string
+}{
+	{context.Canceled, "stopped; what was acknowledged before is stored"},
+	{blockframe.ErrUncertain, "it may or may not have happened: doing it again is safe"},
+	{blockframe.ErrLocked, "another process has the store open: wait until it ends, or stop it"},
+	{blockframe.ErrNoSpace, "make room on that disk and do it again; what is stored stays readable"},
+	{blockframe.ErrVersion, "a newer blockframe wrote this: use that one"},
+	{blockframe.ErrRetained, "it is under retention or hold: blockframe stat --history shows until when"},
+	{blockframe.ErrChanged, "put it again when nothing writes to it, or put a snapshot of it"},
+	{blockframe.ErrNotEmpty, "rm -r deletes a directory with all that is in it"},
+	{blockframe.ErrUnavailable, "attach the disks that are missing and do it again"},
+	{blockframe.ErrDiverged, "two copies of the log tell different stories: keep both, and find out which disk was written to elsewhere"},
+	{blockframe.ErrCorrupt, "what else is stored stays readable; blockframe scrub --deep --repair repairs what can be repaired"},
+	{fs.ErrPermission, "the user who runs blockframe must be allowed to do that"},
+}
+
+// hint returns what to do about an error, or "".
+func hint(err error) string {
+	for _, h := range hints {
+		if errors.Is(err, h.is) {
+			return h.hint
+		}
+	}
+	return ""
+}
+
+// fail says on standard error what went wrong and what to do.
+func (a *app) fail(err error) {
+	if a.json {
+		var lost *blockframe.CorruptError
+		row := errorRow{Error: err.Error(), Hint: hint(err), Exit: code(err)}
+		if errors.As(err, &lost) {
+			row.Lost = &lostRow{lost.Name, lost.Offset, lost.Length, lost.Extent.String(), lost.Stripe}
+		}
+		writeJSON(a.stderr, row)
+		return
+	}
+	fmt.Fprintf(a.stderr, "blockframe: %v\n", err)
+	if h := hint(err); h != "" {
+		fmt.Fprintf(a.stderr, "  %s\n", h)
+	}
+}
+
+// remark says something on standard error that is no error, unless --quiet.
+func (a *app) remark(format string, args ...any) {
+	if a.quiet {
+		return
+	}
+	msg := fmt.Sprintf(format, args...)
+	if a.json {
+		writeJSON(a.stderr, remarkRow{msg})
+		return
+	}
+	fmt.Fprintf(a.stderr, "blockframe: %s\n", msg)
+}
+
+type errorRow struct {
+	Error string   `json:"error"`
+	Hint  string   `json:"hint,omitempty"`
+	Exit  int      `json:"exit"`
+	Lost  *lostRow `json:"lost,omitempty"`
+}
+
+type remarkRow struct {
+	Remark string `json:"remark"`
+}
+
+// lostRow is a range of an object that cannot be read any more.
+type lostRow struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Length int64  `json:"length"`
+	Extent string `json:"extent"`
+	Stripe int    `json:"stripe"`
+}
+
+// quoted returns a name in quotes where it would not be clear otherwise.
+func quoted(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` || name == "" {
+		return q
+	}
+	return name
+}

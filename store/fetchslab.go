@@ -36,7 +36,7 @@ func (f *fetch) run(ctx context.Context) {
 	n := len(f.x.e.Shards)
 	f.cols, f.good = make([][]byte, n), make([][]bool, n)
 	ch := make(chan columnRead, n)
-	chosen := f.choose(ctx)
+	chosen := f.choose()
 	var patience time.Duration
 	for _, c := range chosen {
 		patience = max(patience, f.s.disk(f.x.e.Shards[c].Backend).lat.patience(f.stripes))
@@ -70,7 +70,7 @@ func (f *fetch) memory(c int) []byte { return f.slab.column(c)[:f.stripes*BlockS
 // choose returns the columns to read: the data columns that hold something of the
 // wanted range; and if the blob of one of these is gone, others up to k, so that it
 // can be computed.
-func (f *fetch) choose(ctx context.Context) []int {
+func (f *fetch) choose() []int {
 	k := f.x.e.Code.K
 	var list, spare []int
 	gone, empty := false, 0
@@ -80,27 +80,18 @@ func (f *fetch) choose(ctx context.Context) []int {
 			empty++ // as short as that is only the last stripe of an extent, by itself
 		case c >= k || !f.wanted(c):
 			spare = append(spare, c)
-		case f.there(ctx, c):
+		case f.x.failed(c) == nil:
 			list = append(list, c)
 		default:
 			gone = true
 		}
 	}
 	for _, c := range spare {
-		if gone && len(list)+empty < k && f.there(ctx, c) {
+		if gone && len(list)+empty < k && f.x.failed(c) == nil {
 			list = append(list, c)
 		}
 	}
 	return list
-}
-
-// there reports whether the blob of a column can be opened, and blames it if not.
-func (f *fetch) there(ctx context.Context, c int) bool {
-	_, err := f.x.blob(ctx, f.s, c)
-	if err != nil {
-		f.s.blame(ctx, f.x, c, wholeShard, err)
-	}
-	return err == nil
 }
 
 // wanted reports whether a data column has a block in the wanted range.
@@ -142,6 +133,7 @@ func (f *fetch) readColumn(ctx context.Context, c int, ch chan<- columnRead) {
 func (f *fetch) loadColumn(ctx context.Context, c int) ([]bool, error) {
 	r, err := f.x.blob(ctx, f.s, c)
 	if err != nil {
+		f.s.blame(ctx, f.x, c, wholeShard, err)
 		return nil, err
 	}
 	size := 0

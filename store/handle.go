@@ -33,12 +33,12 @@ type handle struct {
 	refs int           // guarded by handles.mu
 	at   *list.Element // in handles.idle while refs is 0
 
-	mu    sync.Mutex
 	blobs []blob
 }
 
 // blob is an open shard, or why it cannot be opened.
 type blob struct {
+	mu  sync.Mutex // held while it is being opened, which may take long
 	r   BackendReader
 	err error
 	at  time.Time // of err
@@ -75,14 +75,13 @@ func (h *handles) get(ctx context.Context, e Extent) (*handle, error) {
 	defer h.mu.Unlock()
 	if old := h.open[e.ID]; old != nil {
 		if sameBlobs(&old.e, &e) { // another reader was faster
-			x.close()
+			h.drop1(x)
 			h.take(old)
 			return old, nil
 		}
 		h.forget(old)
 	}
 	h.open[e.ID] = x
-	x.refs = 1
 	return x, nil
 }
 
@@ -116,6 +115,11 @@ func (h *handles) retain(x *handle) {
 func (h *handles) put(x *handle) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.drop1(x)
+}
+
+// drop1 takes one user of x away. h.mu is held.
+func (h *handles) drop1(x *handle) {
 	if x.refs--; x.refs > 0 {
 		return
 	}
@@ -171,36 +175,88 @@ func newHandle(e Extent) *handle {
 		table: merkle.Table{Offset: e.Offset, Length: e.Length, BlockSize: e.BlockSize, Whole: e.Whole}}
 }
 
-// openExtent opens an extent: the first shard with a sound trailer and table gives
-// the table for all of them.
+// openExtent opens an extent: a shard with a sound trailer and table gives the table
+// for all of them. Shards are asked in order, the next one when one fails or takes
+// long. The caller has the one reference.
 func (s *Store) openExtent(ctx context.Context, e Extent) (*handle, error) {
 	x := newHandle(e)
 	var err error
 	if x.coder, err = erasure.For(e.Code); err != nil {
 		return nil, err
 	}
-	var errs []error
-	for i := range e.Shards {
-		raw, err := s.readTable(ctx, x, i)
-		if err == nil {
-			x.setTable(raw)
+	x.refs = 1
+	errs, ok := s.raceTables(ctx, x)
+	if ok {
+		return x, nil
+	}
+	err = ctx.Err()
+	if err == nil {
+		if err = s.mergeTable(ctx, x); err == nil {
 			return x, nil
 		}
-		errs = append(errs, fmt.Errorf("shard %d on %v: %w", i, e.Shards[i].Backend, err))
-		s.blame(ctx, x, i, wholeShard, err)
+		err = &CorruptError{Extent: e.ID, Stripe: -1, Offset: e.Offset, Length: e.Length, Want: 1, err: errors.Join(append(errs, err)...)}
 	}
-	if err := s.mergeTable(ctx, x); err != nil {
-		x.close()
-		return nil, &CorruptError{Extent: e.ID, Stripe: -1, Offset: e.Offset, Length: e.Length, Want: 1, err: errors.Join(append(errs, err)...)}
+	s.open.put(x)
+	return nil, err
+}
+
+// tableRead is the table of shard i, or why it is no good.
+type tableRead struct {
+	i   int
+	raw []byte
+	err error
+}
+
+// raceTables sets the table of x to the first sound one that arrives.
+func (s *Store) raceTables(ctx context.Context, x *handle) (errs []error, ok bool) {
+	ch := make(chan tableRead, len(x.e.Shards))
+	asked, pending := 0, 0
+	ask := func() {
+		if asked < len(x.e.Shards) {
+			s.askTable(ctx, x, asked, ch)
+			asked, pending = asked+1, pending+1
+		}
 	}
-	return x, nil
+	timer := time.NewTicker(hedgeLeast)
+	defer timer.Stop()
+	for ask(); pending > 0; {
+		select {
+		case r := <-ch:
+			pending--
+			if r.err == nil {
+				x.setTable(r.raw)
+				return nil, true
+			}
+			errs = append(errs, fmt.Errorf("shard %d on %v: %w", r.i, x.e.Shards[r.i].Backend, r.err))
+			s.blame(ctx, x, r.i, wholeShard, r.err)
+			ask()
+		case <-timer.C:
+			ask()
+		case <-ctx.Done():
+			return errs, false
+		}
+	}
+	return errs, false
+}
+
+// askTable reads the table of shard i in a goroutine, which sends it to ch.
+func (s *Store) askTable(ctx context.Context, x *handle, i int, ch chan<- tableRead) {
+	s.open.retain(x)
+	s.spawn(func(err error) {
+		defer s.open.put(x)
+		t := tableRead{i: i, err: err}
+		if err == nil {
+			t.raw, t.err = s.readTable(ctx, x, i)
+		}
+		ch <- t
+	})
 }
 
 // blob returns the open blob of shard i.
 func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	b := &x.blobs[i]
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.r == nil && (b.err == nil || time.Since(b.at) > retryAfter) {
 		b.at = time.Now()
 		b.r, b.err = s.openBlob(ctx, &x.e, i, OpenOptions{})
@@ -211,6 +267,23 @@ func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, erro
 		}
 	}
 	return b.r, b.err
+}
+
+// failed returns why the blob of shard i could not be opened lately, nil if it was
+// not tried or is open. It does not wait for one that is being opened.
+func (x *handle) failed(i int) error {
+	b := &x.blobs[i]
+	if x.e.Shards[i].Missing {
+		return fs.ErrNotExist
+	}
+	if !b.mu.TryLock() {
+		return nil
+	}
+	defer b.mu.Unlock()
+	if time.Since(b.at) > retryAfter {
+		return nil
+	}
+	return b.err
 }
 
 // openBlob opens the blob of shard i. It lives as long as the store unless it is

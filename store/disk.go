@@ -116,7 +116,7 @@ func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64
 		return nil, fmt.Errorf("%w: %d of %d backends can be written to, two are needed", ErrUnavailable, len(targets), s.registered())
 	}
 	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
-	places, err := Place(id, ref.code.Shards(), ref.policy.spread(s.registered()), need, targets)
+	places, err := Place(id, ref.code.Shards(), ref.policy.per(ref.code.Shards(), s.registered()), need, targets)
 	if err == nil {
 		for _, p := range places {
 			s.disks[p].wrote(need)

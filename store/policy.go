@@ -75,7 +75,7 @@ func (p Policy) Validate(backends int) error {
 	if p.Extent != 0 && (p.Extent < miB || p.Extent > MaxExtent || p.Extent&(p.Extent-1) != 0) {
 		bad("Extent is %d, want a power of two from 1 MiB to 256 MiB", p.Extent)
 	}
-	if p.PerBackend < 0 {
+	if p.PerBackend < 0 || p.PerBackend > erasure.MaxShards {
 		bad("PerBackend is %d", p.PerBackend)
 	}
 	if p.Code != (erasure.Code{}) {
@@ -93,9 +93,16 @@ func (p Policy) Validate(backends int) error {
 // spread returns how many shards of one stripe a backend may take.
 func (p Policy) spread(backends int) int {
 	if backends == 1 {
-		return 255
+		return erasure.MaxShards
 	}
 	return max(p.PerBackend, 1)
+}
+
+// per returns how many shards of a stripe of so many a backend may take: as spread,
+// but never more than it takes to find a place for all. More on one because another
+// is full would survive less than [Policy.Survives] says.
+func (p Policy) per(shards, backends int) int {
+	return min(p.spread(backends), (shards+backends-1)/backends)
 }
 
 // code returns the code for new extents when so many backends take part.

@@ -188,7 +188,7 @@ func (s *Store) suspect(ctx context.Context, p *Put) {
 func (s *Store) code(ctx context.Context, p Policy) erasure.Code {
 	all := s.registered()
 	if n := len(s.targets(ctx)); n < all {
-		if c := p.code(all); c.Shards() <= n*p.spread(all) {
+		if c := p.code(all); c.Shards() <= n*p.per(c.Shards(), all) {
 			return c
 		}
 		return erasure.DefaultCode(max(n, 1))

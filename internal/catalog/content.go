@@ -16,8 +16,11 @@ type spot struct {
 
 // own returns the spot that a put brought along.
 func (t *tx) own(p *store.Put, u *upload) (spot, error) {
-	if p.Size == 0 || len(p.Inline) > 0 {
-		return spot{bytes: p.Inline, whole: true}, nil
+	if p.Size == 0 {
+		return spot{whole: true}, nil
+	}
+	if len(p.Inline) > 0 { // the code says how many copies its pack is to have
+		return spot{code: p.Code, bytes: p.Inline, whole: true}, nil
 	}
 	if u == nil {
 		return spot{}, refuse(ErrExpired, "put %q: nothing is recorded of upload %v", p.Name, p.Upload)
@@ -42,10 +45,16 @@ func (t *tx) relies(c *content, p *store.Put, own spot) bool {
 	if c == nil {
 		return false
 	}
-	if c.upload.IsZero() {
+	if c.size == 0 {
 		return true
 	}
-	if c.upload == p.Distrust || c.code.M < p.Code.M {
+	if c.code.M < p.Code.M {
+		return false
+	}
+	if c.inline() {
+		return true
+	}
+	if c.upload == p.Distrust {
 		return false
 	}
 	if c.upload == own.upload || !own.whole {

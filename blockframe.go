@@ -21,6 +21,7 @@ import (
 type Store struct {
 	homes   *homes
 	journal *journal.Journal
+	scratch string // directory of the view while it cannot be in a home, or ""
 	cat     *catalog.Catalog
 	eng     *store.Store
 	disks   []disk // registered backends; fixed while open

@@ -13,12 +13,17 @@ func WithFS(o Options, fs durable.FS) Options { o.fs = fs; return o }
 // WithClock returns o with another clock.
 func WithClock(o Options, now func() time.Time) Options { o.clock = now; return o }
 
-// WithLog returns o with a log of segments of that size, whose members are written
-// one after the other if calm is set.
-func WithLog(o Options, segment int64, calm bool) Options {
-	o.log, o.calm = segment, calm
-	return o
-}
-
 // PackInline moves the contents that are kept in the log into packs.
 func (s *Store) PackInline(ctx context.Context) error { return s.eng.PackInline(ctx) }
+
+// WithSegment returns o with smaller segments of the log, which are quicker to make.
+func WithSegment(o Options, size int64) Options { o.segment = size; return o }
+
+// Calm returns o with one operation after the other where that can be had.
+func Calm(o Options) Options { o.calm = true; return o }
+
+// WithLog is WithSegment, and Calm if calm is set.
+func WithLog(o Options, segment int64, calm bool) Options {
+	o.segment, o.calm = segment, calm
+	return o
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/store"
@@ -64,21 +66,24 @@ func (s *Store) Disks(ctx context.Context) []Disk {
 }
 
 // ReadOnly returns nil, or why the store takes no changes: the error names the
-// copy of the commit log that is missing or failed. Everything stays readable.
-// Opening the store with all its directories is the cure.
+// copy of the commit log that is missing or failed, and matches fs.ErrPermission.
+// Everything stays readable. Opening the store with all its directories is the
+// cure.
 func (s *Store) ReadOnly() error {
 	reason := s.journal.ReadOnly()
 	if reason == nil {
 		return nil
 	}
-	var where error
-	for _, d := range s.disks {
-		if d.err != nil {
-			where = errors.Join(where, fmt.Errorf("disk %v, %s: %w", d.id, d.path, d.err))
+	err := fmt.Errorf("store is read-only: %w: %w", fs.ErrPermission, reason)
+	for _, h := range s.homes.list {
+		switch {
+		case !h.present():
+			err = fmt.Errorf("%w; directory %s: %w", err, h.path, h.err)
+		case h.disk.Err() != nil:
+			err = fmt.Errorf("%w; directory %w", err, h.disk.Err())
+		case strings.Contains(reason.Error(), h.disk.ID().String()):
+			err = fmt.Errorf("%w; %v is directory %s", err, h.disk.ID(), h.path)
 		}
 	}
-	if where == nil {
-		return fmt.Errorf("store is read-only: %w", reason)
-	}
-	return fmt.Errorf("store is read-only: %w\n%w", reason, where)
+	return err
 }

@@ -214,7 +214,7 @@ func (hs *homes) twins(h *home) bool {
 }
 
 // view returns the place of the view: where it was, else on the first directory
-// of the log that takes changes.
+// of the log that takes changes; "" if none does.
 func (hs *homes) view() string {
 	list := hs.logHomes()
 	for _, h := range list {
@@ -227,7 +227,7 @@ func (hs *homes) view() string {
 			return h.at(viewName)
 		}
 	}
-	return list[0].at(viewName)
+	return ""
 }
 
 // close releases all directories.

@@ -72,7 +72,8 @@ type Options struct {
 	fs    durable.FS       // nil: the operating system's
 	clock func() time.Time // nil: time.Now
 	calm  bool             // log members one after the other, for tests that record operations
-	log   int64            // size of the log's segments, 0: its default
+
+	segment int64 // size of a segment of the log, 0: the default
 }
 
 // Validate returns nil, or everything that is wrong with the options, all at once.

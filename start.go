@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
 	"github.com/blockframe/blockframe/store"
 )
@@ -15,13 +18,22 @@ import (
 // openCatalog opens the log and the catalog over it; p is set when the store is
 // being created.
 func (s *Store) openCatalog(o *Options, p *plan) (err error) {
-	id := s.homes.storeID()
-	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil,
-		SegmentSize: o.log, Sequential: o.calm, Logger: s.log})
+	id, view, files := s.homes.storeID(), s.homes.view(), o.fs
+	still := view == "" // no directory of the log takes changes
+	if still {
+		// The view can lie anywhere: it is made from the log.
+		if view, err = os.MkdirTemp("", "blockframe-view-"); err != nil {
+			return fmt.Errorf("open store: %w", err)
+		}
+		s.scratch, files = view, durable.OS()
+		view = filepath.ToSlash(view)
+	}
+	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
+		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	s.cat, err = catalog.Open(catalog.Options{FS: o.fs, Dir: s.homes.view(), StoreID: id, Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
+	s.cat, err = catalog.Open(catalog.Options{FS: files, Dir: view, StoreID: id, Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
@@ -209,5 +221,9 @@ func (s *Store) shut() error {
 	if s.journal != nil {
 		errs = append(errs, s.journal.Close())
 	}
-	return errors.Join(append(errs, s.homes.close())...)
+	errs = append(errs, s.homes.close())
+	if s.scratch != "" {
+		errs = append(errs, os.RemoveAll(s.scratch))
+	}
+	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package blockframe
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/blockframe/blockframe/internal/catalog"
@@ -24,7 +25,11 @@ func (s *Store) SetPolicy(ctx context.Context, p Policy) error {
 
 // UnsetPolicy removes all policies of a prefix; fs.ErrNotExist if there is none.
 func (s *Store) UnsetPolicy(ctx context.Context, prefix string) error {
-	if _, err := s.change(ctx, "unset policy", prefix, catalog.UnsetPolicy{Prefix: prefix}); err != nil {
+	res, err := s.change(ctx, "unset policy", prefix, catalog.UnsetPolicy{Prefix: prefix})
+	if err == nil && !res.Changed {
+		err = fmt.Errorf("unset policy %s: %w", prefix, fs.ErrNotExist)
+	}
+	if err != nil {
 		return err
 	}
 	return s.loadPolicies(ctx)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path"
 	"sync"
 	"syscall"
@@ -18,9 +19,16 @@ import (
 	"github.com/blockframe/blockframe/internal/frame"
 )
 
-// each runs a test on both implementations, in an empty directory.
+// each runs a test on both implementations, in an empty directory, and on a
+// filesystem in memory where there is one.
 func each(t *testing.T, run func(t *testing.T, fsys durable.FS, dir string)) {
 	t.Run("os", func(t *testing.T) { run(t, durable.OS(), t.TempDir()) })
+	if dir, err := os.MkdirTemp("/dev/shm", "blockframe"); err == nil {
+		t.Run("shm", func(t *testing.T) {
+			defer os.RemoveAll(dir)
+			run(t, durable.OS(), dir)
+		})
+	}
 	t.Run("mem", func(t *testing.T) { run(t, durable.Mem(vfs.NewCrashableMem()), "/") })
 }
 

@@ -193,11 +193,7 @@ func (b *Backend) isClosed() error {
 // syncFolder makes the entries of a folder durable. If that fails, the backend
 // takes no more changes; a folder that is not there is no such failure.
 func (b *Backend) syncFolder(folder string) error {
-	return b.judge(b.dirs.sync(folder)[0])
-}
-
-// judge returns the error of a folder's sync, and refuses changes because of it.
-func (b *Backend) judge(err error) error {
+	err := b.dirs.sync(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b.refuse(err)
 	}

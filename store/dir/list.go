@@ -81,22 +81,23 @@ func (b *Backend) syncFrom(first int, alone bool) {
 	if b.stray.synced(first) {
 		return
 	}
-	some := []int{first}
-	for i := first + 1; i < min(folders, first+syncAhead) && !alone; i++ {
-		if !b.stray.synced(i) {
-			some = append(some, i)
-		}
+	last := min(folders, first+syncAhead)
+	if alone {
+		last = first + 1
 	}
 	_ = b.change(func() error { // a backend that is read-only has nothing to sync
-		names := make([]string, len(some))
-		for n, i := range some {
-			names[n] = b.at(dataName, folderName(i))
-		}
-		for n, err := range b.dirs.sync(names...) {
-			if b.judge(err) == nil {
-				b.stray.setSynced(some[n])
+		var wg sync.WaitGroup
+		for i := first; i < last; i++ {
+			if b.stray.synced(i) {
+				continue
 			}
+			wg.Go(func() {
+				if b.syncFolder(b.at(dataName, folderName(i))) == nil {
+					b.stray.setSynced(i)
+				}
+			})
 		}
+		wg.Wait()
 		return nil
 	})
 }

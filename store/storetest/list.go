@@ -14,7 +14,7 @@ import (
 
 func testListOrder(t *testing.T, b store.Backend) {
 	var want []store.BackendKey
-	for i := range 40 {
+	for i := range 24 {
 		mustPut(t, b, Key(i), nil)
 		want = append(want, Key(i))
 	}
@@ -67,13 +67,13 @@ func matching(all []store.BackendKey, prefix, after store.BackendKey) (keys []st
 // in order and once.
 func testListChanging(t *testing.T, b store.Backend) {
 	var steady []store.BackendKey
-	for i := range 20 {
+	for i := range 8 {
 		mustPut(t, b, Key(i), nil)
 		steady = append(steady, Key(i))
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for i := range 20 {
+		for i := range 8 {
 			if err := Put(t.Context(), b, Key(100+i), nil); err != nil {
 				t.Error(fmt.Errorf("put: %w", err))
 			}

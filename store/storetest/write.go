@@ -70,7 +70,7 @@ func testRace(t *testing.T, b store.Backend) {
 
 // Many blobs at once, as the shards of many puts are written.
 func testConcurrentCommits(t *testing.T, b store.Backend) { // T13, T14
-	const blobs = 48
+	const blobs = 24
 	errs := make([]error, blobs)
 	var wg sync.WaitGroup
 	for i := range errs {

@@ -86,7 +86,7 @@ type treeWalk struct {
 	*putter
 	ctx    context.Context
 	root   string
-	name   string // of the root in the store
+	name   string        // of the root in the store
 	own    []fs.FileInfo // directories of the store, which is not put into itself
 	list   []entry
 	bytes  int64

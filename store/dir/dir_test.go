@@ -38,9 +38,9 @@ func reopen(t testing.TB, fsys durable.FS, root string, opts dir.Options) *dir.B
 	return b
 }
 
-// each runs a test on a real disk and in memory.
+// each runs a test on files of the operating system and on those of a MemFS.
 func each(t *testing.T, run func(t *testing.T, fsys durable.FS, root string)) {
-	t.Run("os", func(t *testing.T) { run(t, durable.OS(), t.TempDir()+"/d") })
+	t.Run("os", func(t *testing.T) { run(t, durable.OS(), otherTempDir(t)+"/d") })
 	t.Run("mem", func(t *testing.T) { run(t, durable.Mem(vfs.NewCrashableMem()), "/d") })
 }
 

@@ -43,20 +43,20 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	backend := x.e.Shards[shard].Backend
-	if isAbsent(err) {
-		now, cerr := s.cat.Extent(ctx, x.e.ID)
-		if cerr != nil || !sameBlobs(&now, &x.e) {
-			x.stale.Store(true)
-			s.open.drop(x.e.ID)
-			return
-		}
-	}
 	row := Repair{Extent: x.e.ID, Shard: shard, Left: x.e.Code.M - 1, Since: time.Now()}
 	key := damageKey{extent: x.e.ID, shard: shard}
 	if errors.Is(err, ErrUnavailable) {
 		row = Repair{Backend: backend, Left: x.e.Code.M - 1, Since: time.Now()}
 		key = damageKey{backend: backend}
 		stripe = wholeShard
+	}
+	if s.damage.known(key, stripe) {
+		return
+	}
+	if now, cerr := s.cat.Extent(ctx, x.e.ID); cerr != nil || !sameBlobs(&now, &x.e) {
+		x.stale.Store(true) // a repair came between
+		s.open.drop(x.e.ID)
+		return
 	}
 	if s.damage.add(key, row, stripe) {
 		s.log.Warn("damage found", "extent", x.e.ID, "shard", shard, "stripe", stripe, "backend", backend, "err", err)
@@ -65,6 +65,13 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 			s.opts.Events.Damaged(Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Err: err})
 		}
 	}
+}
+
+// known reports whether damage was reported already.
+func (l *damageLog) known(key damageKey, stripe int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return covers(l.seen[key], stripe) || covers(l.rows[key], stripe)
 }
 
 // add merges damage into the row of its shard, and reports whether it is news.

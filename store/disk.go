@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -64,7 +65,8 @@ func (d *disk) saw(err error) {
 
 // isHealth reports whether an error says that the backend is not well.
 func isHealth(err error) bool {
-	return !errors.Is(err, ErrNoSpace) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !isAbsent(err)
+	return !errors.Is(err, ErrNoSpace) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) &&
+		!isAbsent(err) && !errors.Is(err, fs.ErrExist)
 }
 
 // target returns the backend as placement sees it, false while it is off.

@@ -68,11 +68,11 @@ func decodeCommand(kind store.CommandKind, body []byte) (c store.Command, err er
 	case store.KindPut:
 		c = decodePut(d)
 	case store.KindReplace:
-		c = store.Replace{Extent: d.ID(), Shard: int(d.U8()), From: d.U32(), To: decodeShard(d)}
+		c = decodeReplace(d)
 	case store.KindReport:
 		c = decodeReport(d)
 	case store.KindIntact:
-		c = store.Intact{Extent: d.ID(), Shard: int(d.U8()), Generation: d.U32(), Backend: d.ID()}
+		c = decodeIntact(d)
 	case store.KindPackMove:
 		c = decodePack(d)
 	case store.KindKill:

@@ -106,6 +106,14 @@ func encodeReplace(e *frame.Encoder, c *store.Replace) error {
 	return nil
 }
 
+func decodeReplace(d *frame.Decoder) store.Replace {
+	c := store.Replace{Extent: d.ID(), Shard: int(d.U8()), From: d.U32(), To: decodeShard(d)}
+	if c.Shard >= erasure.MaxShards {
+		d.Fail("shard %d", c.Shard)
+	}
+	return c
+}
+
 // minRepair is the size in bytes of an encoded repair without a bitmap.
 const minRepair = 16 + 1 + 16 + 4 + 2
 
@@ -158,16 +166,33 @@ func checkRepair(r *store.Repair) error {
 }
 
 func encodeIntact(e *frame.Encoder, c *store.Intact) error {
+	if err := checkIntact(c); err != nil {
+		return err
+	}
+	e.Raw(c.Extent[:])
+	e.U8(uint8(c.Shard))
+	e.U32(c.Generation)
+	e.Raw(c.Backend[:])
+	return nil
+}
+
+func decodeIntact(d *frame.Decoder) store.Intact {
+	c := store.Intact{Extent: d.ID(), Shard: int(d.U8()), Generation: d.U32(), Backend: d.ID()}
+	if d.Err() == nil {
+		if err := checkIntact(&c); err != nil {
+			d.Fail("%v", err)
+		}
+	}
+	return c
+}
+
+func checkIntact(c *store.Intact) error {
 	switch {
 	case (c.Extent == store.ExtentID{}) == c.Backend.IsZero():
 		return invalid("neither extent nor backend, or both")
 	case c.Shard < 0 || c.Shard >= erasure.MaxShards:
 		return invalid("shard %d", c.Shard)
 	}
-	e.Raw(c.Extent[:])
-	e.U8(uint8(c.Shard))
-	e.U32(c.Generation)
-	e.Raw(c.Backend[:])
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 // addExtent records an extent under its upload, which it makes if it is the
 // first, and returns the upload. An extent that is recorded already is success.
+// When it is refused, nothing has changed.
 func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
 	u := t.upload(x.Upload)
 	if old := t.extent(x.ID); old != nil {
@@ -22,6 +23,9 @@ func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
 	u, err := t.extend(u, x)
 	if err != nil {
 		return nil, false, err
+	}
+	if u.extents == 0 {
+		t.meta.counts.Uploads[u.state]++
 	}
 	u.extents++
 	u.length += x.Length
@@ -61,7 +65,6 @@ func (t *tx) extend(u *upload, x *store.Extent) (*upload, error) {
 		return nil, refuse(ErrExpired, "upload %v has no extents before ordinal %d", x.Upload, x.Ordinal)
 	case u == nil:
 		u = &upload{id: x.Upload, state: store.UploadOpen, kind: x.Kind, epoch: x.Epoch}
-		t.meta.counts.Uploads[u.state]++
 	case u.state == store.UploadDead:
 		return nil, refuse(ErrExpired, "upload %v is dead", u.id)
 	case u.state == store.UploadLive:

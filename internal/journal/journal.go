@@ -79,8 +79,8 @@ func (j *Journal) ReadOnly() error {
 // way: the records may be found in the log when it is opened again, and until
 // then the log is read-only. ErrReadOnly: nothing was written.
 //
-// It costs about one fdatasync where members are on different disks, a little
-// more on one disk.
+// It costs one write and one fdatasync of each member, all at once: about one
+// fdatasync where each has its own disk; one disk may put them in a queue.
 func (j *Journal) Append(records [][]byte) (first uint64, err error) {
 	if err := j.checkBatch(records); err != nil {
 		return 0, err

@@ -118,7 +118,7 @@ func (hs *homes) findLog(h *home) (err error) {
 	if err != nil {
 		return nil // absent, or as good as: the reason is told when it is missed
 	}
-	h.found = slices.ContainsFunc(names, func(name string) bool { return name != createLock })
+	h.found = slices.ContainsFunc(names, func(name string) bool { return name != createLock && name != planName+".tmp" })
 	if h.found {
 		h.half, err = readPlan(hs.fs, h.at(logName, planName))
 	}

@@ -31,6 +31,8 @@ type Store struct {
 	loading sync.Mutex // one reads the policies at a time
 	inForce atomic.Pointer[[]Policy]
 
+	logRepairs atomic.Int64 // places of the log reported as repaired so far
+
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc
 	mu     sync.Mutex     // held while writers grows; Close takes it to end that
@@ -66,7 +68,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{homes: hs, log: opts.Logger, now: func() time.Time { return opts.clock().UTC() }}
+	s := &Store{homes: hs, log: opts.Logger, now: func() time.Time { return opts.clock().Round(0).UTC() }}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.setUp(ctx, &opts); err != nil {
 		return nil, errors.Join(err, s.Close())

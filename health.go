@@ -12,9 +12,30 @@ import (
 )
 
 // Scrub looks at everything that is kept and says what it found; with Repair it
-// makes whole what it can. Damage is no error: it is in the report.
+// makes whole what it can. Damage is no error: it is in the report. A deep pass
+// reads all copies of the commit log too, whose damage is always repaired from a
+// copy that is good; what Open repaired counts in the next report.
 func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
-	return s.eng.Scrub(ctx, opts)
+	rep, err := s.eng.Scrub(ctx, opts)
+	if err == nil && opts.Deep {
+		err = s.scrubLog(ctx, &rep.Log)
+	}
+	return rep, err
+}
+
+// scrubLog adds what is wrong with the log to a report.
+func (s *Store) scrubLog(ctx context.Context, rep *store.LogReport) error {
+	v, err := s.journal.Verify(ctx)
+	rep.Bytes, rep.Left = v.Bytes, int64(v.Bad)
+	for i := range v.Lost {
+		rep.Lost = append(rep.Lost, &v.Lost[i])
+	}
+	n := int64(len(s.journal.Repairs()))
+	rep.Repaired = n - s.logRepairs.Swap(n)
+	if err != nil {
+		return fmt.Errorf("scrub log: %w", err)
+	}
+	return nil
 }
 
 // Repair makes whole what reads and scrubs have found damaged so far.

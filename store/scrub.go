@@ -41,6 +41,15 @@ type ScrubReport struct {
 	Lost     []*CorruptError
 	LostMore int64 // ranges that are lost beyond those listed
 	Errs     []error
+	Log      LogReport // filled in by who keeps the commit log
+}
+
+// LogReport is what a deep pass found in the copies of the commit log.
+type LogReport struct {
+	Bytes    int64   // read, over all copies
+	Repaired int64   // places made whole from another copy since the last report
+	Left     int64   // segments left bad because the log is read-only
+	Lost     []error // places of which no copy is good
 }
 
 // maxLost bounds the ranges that a report lists.
@@ -48,7 +57,8 @@ const maxLost = 10_000
 
 // Clean reports whether nothing was found, and nothing is lost.
 func (r *ScrubReport) Clean() bool {
-	return r.Damaged == 0 && r.Absent == 0 && len(r.Lost) == 0 && len(r.Errs) == 0
+	return r.Damaged == 0 && r.Absent == 0 && len(r.Lost) == 0 && len(r.Errs) == 0 &&
+		r.Log.Repaired == 0 && r.Log.Left == 0 && len(r.Log.Lost) == 0
 }
 
 // Scrub looks at everything the store keeps, as the media have it, and reports

@@ -75,9 +75,12 @@ type scrubRow struct {
 	Damaged  int64     `json:"damaged"`  // shards
 	Blocks   int64     `json:"blocks"`   // of them, bad blocks
 	Repaired int64     `json:"repaired"`
-	Left     int64     `json:"left"`   // shards still damaged
-	Absent   int64     `json:"absent"` // shards on disks that are not there
-	Lost     int64     `json:"lost"`   // ranges
+	Left     int64     `json:"left"`         // shards still damaged
+	Absent   int64     `json:"absent"`       // shards on disks that are not there
+	Lost     int64     `json:"lost"`         // ranges
+	LogFixed int64     `json:"log_repaired"` // places of the log made whole from another copy
+	LogLeft  int64     `json:"log_left"`     // copies of its segments left bad
+	LogLost  []string  `json:"log_lost,omitempty"`
 	Disks    []diskRow `json:"disks,omitempty"`
 	ReadOnly string    `json:"read_only,omitempty"`
 	Errors   []string  `json:"errors,omitempty"`
@@ -94,6 +97,10 @@ type diskRow struct {
 func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 	row := &scrubRow{Type: "scrub", Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
 		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(r.Lost)) + r.LostMore}
+	row.LogFixed, row.LogLeft = r.Log.Repaired, r.Log.Left
+	for _, err := range r.Log.Lost {
+		row.LogLost = append(row.LogLost, err.Error())
+	}
 	for _, err := range r.Errs {
 		row.Errors = append(row.Errors, err.Error())
 	}
@@ -106,11 +113,11 @@ func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 // exit returns the exit code: 4 wins over 5 over 3.
 func (r *scrubRow) exit() int {
 	switch {
-	case r.Lost > 0:
+	case r.Lost > 0, len(r.LogLost) > 0:
 		return exitLost
-	case r.Left > 0, r.Absent > 0, r.Damaged > r.Repaired, len(r.Errors) > 0, len(r.Disks) > 0, r.ReadOnly != "":
+	case r.Left > 0, r.LogLeft > 0, r.Absent > 0, r.Damaged > r.Repaired, len(r.Errors) > 0, len(r.Disks) > 0, r.ReadOnly != "":
 		return exitDamaged
-	case r.Repaired > 0:
+	case r.Repaired > 0, r.LogFixed > 0:
 		return exitRepaired
 	}
 	return exitOK
@@ -154,6 +161,12 @@ func (a *app) scrubText(row *scrubRow, lost []*blockframe.CorruptError) {
 	if n := row.Lost - int64(len(lost)); n > 0 {
 		fmt.Fprintf(a.out, "LOST %s more\n", plural(n, "range", "ranges"))
 	}
+	for _, lost := range row.LogLost {
+		fmt.Fprintln(a.out, "LOST from every copy of the log:", lost)
+	}
+	if row.LogFixed > 0 {
+		fmt.Fprintf(a.out, "log: %s repaired from another copy\n", plural(row.LogFixed, "place", "places"))
+	}
 	fmt.Fprintln(a.out, row.verdict())
 }
 
@@ -162,7 +175,11 @@ func (r *scrubRow) verdict() string {
 	damage := fmt.Sprintf("%s damaged, %s bad in them, %d repaired", plural(r.Damaged, "shard", "shards"), plural(r.Blocks, "block", "blocks"), r.Repaired)
 	switch r.Exit {
 	case exitLost:
-		return fmt.Sprintf("DATA LOST: %s; %s; all else stays readable", plural(r.Lost, "range", "ranges"), damage)
+		lost := plural(r.Lost, "range", "ranges")
+		if len(r.LogLost) > 0 {
+			lost += " and " + plural(int64(len(r.LogLost)), "place", "places") + " of the log"
+		}
+		return fmt.Sprintf("DATA LOST: %s; %s; all else stays readable", lost, damage)
 	case exitDamaged:
 		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there; attach all disks and run scrub --deep --repair", damage, r.Left, r.Absent)
 	case exitRepaired:

@@ -1,5 +1,11 @@
 package store
 
+import (
+	"context"
+
+	"github.com/blockframe/blockframe/erasure"
+)
+
 // The one hole through which the tests look at what is not exported.
 
 // SlabsLent returns the bytes of the slab budget that are in use.
@@ -42,4 +48,69 @@ func RecodeManifests(b []byte) (out []byte, err error) {
 func RecodeKey(key BackendKey) (BackendKey, bool) {
 	k, ok := parseKey(key)
 	return Key(k.extent, k.shard, k.generation, k.epoch, k.upload), ok
+}
+
+// Slabs is the memory budget by itself.
+type Slabs struct{ p *slabs }
+
+// Slab is memory from it.
+type Slab struct{ *slab }
+
+func NewSlabs(budget int64) Slabs { return Slabs{newSlabs(budget)} }
+
+func (s Slabs) Get(ctx context.Context, c erasure.Code, want int) (Slab, error) {
+	sl, err := s.p.get(ctx, c, want)
+	return Slab{sl}, err
+}
+
+func (s Slabs) Try(c erasure.Code, want int) (Slab, bool) {
+	sl := s.p.try(c, want)
+	return Slab{sl}, sl != nil
+}
+
+func (s Slabs) TryRead(c erasure.Code, want int) (Slab, bool) {
+	sl := s.p.tryRead(c, want)
+	return Slab{sl}, sl != nil
+}
+
+// Use returns the bytes that are lent out and those that are kept for later.
+func (s Slabs) Use() (lent, idle int64) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return s.p.lent, s.p.bytes
+}
+
+func (s Slab) Bytes() []byte { return s.buf }
+func (s Slab) Stripes() int  { return s.stripes }
+func (s Slab) Release()      { s.release() }
+
+// SlabsUse returns what Slabs.Use does of a store.
+func (s *Store) SlabsUse() (lent, idle int64) { return Slabs{s.slabs}.Use() }
+
+// Cache is the block cache by itself.
+type Cache struct{ c *blockCache }
+
+func NewCache(limit int64) Cache { return Cache{newBlockCache(limit)} }
+
+func (c Cache) Put(extent ExtentID, block int, b []byte) { c.c.put(blockKey{extent, block}, b) }
+
+func (c Cache) Get(extent ExtentID, block int) ([]byte, bool) {
+	return c.c.get(blockKey{extent, block})
+}
+
+// Weight returns the bytes that are kept, and what they count for.
+func (c Cache) Weight() (bytes, weight int64) {
+	c.c.mu.Lock()
+	defer c.c.mu.Unlock()
+	for _, it := range c.c.items {
+		bytes += int64(len(it.data))
+	}
+	return bytes, c.c.small.bytes + c.c.main.bytes
+}
+
+// Names returns the number of blocks that are kept, and of those remembered.
+func (c Cache) Names() (kept, ghosts int) {
+	c.c.mu.Lock()
+	defer c.c.mu.Unlock()
+	return len(c.c.items), len(c.c.ghost.keys)
 }

@@ -146,7 +146,7 @@ func (a *readahead) start(c Content) (*fetch, error) {
 	first := int(at / stripe)
 	end := min(x.e.Offset+x.e.Length, c.Offset+r.obj.Size) // of what is wanted in this extent
 	last := int((end - x.e.Offset + stripe - 1) / stripe)
-	sl := r.s.slabs.try(x.e.Code, min(a.grow, last-first))
+	sl := r.s.slabs.tryRead(x.e.Code, min(a.grow, last-first))
 	if sl == nil && len(a.queue) == 0 {
 		sl = r.s.slabs.single(x.e.Code)
 	}

@@ -23,6 +23,7 @@ type slab struct {
 	stripes int // room
 	pool    *slabs
 	loan    int64        // bytes taken from the budget
+	reader  bool         // by a reader
 	refs    atomic.Int32 // writers or readers that still need buf
 }
 
@@ -48,18 +49,29 @@ func (s *slab) release() {
 // slabs is the one memory budget of a store for stripes under way. Memory that is
 // not in use is kept for the next slab of the same size, within the budget.
 //
-// Invariant: lent + idle ≤ budget, in bytes, where lent is what sem has given out.
+// Readers hold what they fetched for as long as whoever reads takes, and that may be
+// a put which waits for memory. So they never wait, and never have more than half,
+// nor so much that a stripe of the widest code does not fit beside it: puts wait for
+// puts alone.
+//
+// Invariants, in bytes: lent + idle ≤ budget, where lent is what sem has given out;
+// toReaders ≤ forReaders.
 type slabs struct {
-	budget int64
-	sem    *semaphore.Weighted
-	mu     sync.Mutex
-	idle   map[int][][]byte
-	bytes  int64 // idle
-	lent   int64
+	budget     int64
+	forReaders int64
+	sem        *semaphore.Weighted
+	mu         sync.Mutex
+	idle       map[int][][]byte
+	bytes      int64 // idle
+	lent       int64
+	toReaders  int64 // of lent
 }
 
+// newSlabs returns a budget of at least a stripe of the widest code.
 func newSlabs(budget int64) *slabs {
-	return &slabs{budget: budget, sem: semaphore.NewWeighted(budget), idle: map[int][][]byte{}}
+	widest := int64(erasure.MaxShards * BlockSize)
+	budget = max(budget, widest)
+	return &slabs{budget: budget, forReaders: min(budget/2, budget-widest), sem: semaphore.NewWeighted(budget), idle: map[int][][]byte{}}
 }
 
 // get returns a slab of up to want stripes: as many as the budget gives at once,
@@ -71,21 +83,49 @@ func (p *slabs) get(ctx context.Context, c erasure.Code, want int) (*slab, error
 	if s := p.try(c, 1); s != nil {
 		return s, nil
 	}
-	n := int64(c.Shards()) * BlockSize
+	n := stripeBytes(c)
 	if err := p.sem.Acquire(ctx, n); err != nil {
 		return nil, err
 	}
 	return p.make(c, 1, n), nil
 }
 
-// try returns a slab of want stripes if the budget holds one now.
+// try returns a slab of want stripes, or of as many as one may have, if the budget
+// holds it now.
 func (p *slabs) try(c erasure.Code, want int) *slab {
-	want = p.fit(c, want)
-	n := int64(c.Shards()) * int64(want) * BlockSize
+	want = fit(p.budget, c, want)
+	n := stripeBytes(c) * int64(want)
 	if want > 1 && p.inUse()+n > p.budget*3/4 || !p.sem.TryAcquire(n) {
 		return nil // the last quarter is for those who need a single stripe to go on
 	}
 	return p.make(c, want, n)
+}
+
+// tryRead is try for a reader.
+func (p *slabs) tryRead(c erasure.Code, want int) *slab {
+	want = fit(p.forReaders, c, want)
+	n := stripeBytes(c) * int64(want)
+	if !p.readers(n) {
+		return nil
+	}
+	if !p.sem.TryAcquire(n) {
+		p.readers(-n)
+		return nil
+	}
+	s := p.make(c, want, n)
+	s.reader = true
+	return s
+}
+
+// readers counts n bytes more that readers have, unless that is too much.
+func (p *slabs) readers(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.toReaders+n > p.forReaders {
+		return false
+	}
+	p.toReaders += n
+	return true
 }
 
 // inUse returns the bytes that are lent out.
@@ -97,10 +137,12 @@ func (p *slabs) inUse() int64 {
 
 // fit bounds the stripes of a slab so that four fit into the budget: one being
 // filled, one computed, two written.
-func (p *slabs) fit(c erasure.Code, want int) int {
-	quarter := int(p.budget / 4 / (int64(c.Shards()) * BlockSize))
-	return max(1, min(want, maxStripes, quarter))
+func fit(budget int64, c erasure.Code, want int) int {
+	return max(1, min(want, maxStripes, int(budget/4/stripeBytes(c))))
 }
+
+// stripeBytes returns the memory of a stripe.
+func stripeBytes(c erasure.Code) int64 { return int64(c.Shards()) * BlockSize }
 
 // make returns a slab whose n bytes were acquired.
 func (p *slabs) make(c erasure.Code, stripes int, n int64) *slab {
@@ -112,7 +154,7 @@ func (p *slabs) make(c erasure.Code, stripes int, n int64) *slab {
 // single returns a slab of one stripe outside the budget, for a reader that must
 // not wait: it may be what a put is waiting for.
 func (p *slabs) single(c erasure.Code) *slab {
-	s := &slab{code: c, stripes: 1, pool: p, buf: frame.Aligned(c.Shards() * BlockSize)}
+	s := &slab{code: c, stripes: 1, pool: p, buf: frame.Aligned(int(stripeBytes(c)))}
 	s.refs.Store(1)
 	return s
 }
@@ -146,6 +188,9 @@ func (p *slabs) put(s *slab) {
 	n := int64(len(s.buf))
 	p.mu.Lock()
 	p.lent -= n
+	if s.reader {
+		p.toReaders -= n
+	}
 	if p.lent+p.bytes+n <= p.budget {
 		p.idle[len(s.buf)] = append(p.idle[len(s.buf)], s.buf)
 		p.bytes += n

@@ -24,7 +24,7 @@ type Options struct {
 	// Policies returns the policies in force. Nil means none.
 	Policies func() []Policy
 
-	SlabBytes  int64         // memory for stripes under way, 24 MiB
+	SlabBytes  int64         // memory for stripes under way, 24 MiB; at least a stripe of the widest code, 16 MiB
 	CacheBytes int64         // memory for verified blocks, 16 MiB; negative: no cache
 	Reserve    float64       // share of a backend that puts leave free, for repairs
 	WriteAll   bool          // a put fails unless every shard is durable
@@ -100,7 +100,6 @@ func newStore(opts Options) *Store {
 	if opts.SlabBytes == 0 {
 		opts.SlabBytes = 24 * miB
 	}
-	opts.SlabBytes = max(opts.SlabBytes, 255*BlockSize) // a stripe of the widest code
 	if opts.CacheBytes == 0 {
 		opts.CacheBytes = 16 * miB
 	}
@@ -146,7 +145,7 @@ func (s *Store) Close() error {
 		s.gate.Unlock()
 		s.wg.Wait()
 		s.open.close()
-		s.cache.close()
+		s.cache.drop()
 	})
 	return nil
 }

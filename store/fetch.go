@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -238,9 +239,28 @@ func (f *stripeFetch) free() {
 	f.drop(func(piece) bool { return false })
 }
 
-// lost returns the error for a stripe that cannot be decoded.
+// lost returns the error for a stripe that cannot be decoded: that it is lost, or, if
+// the blocks that nobody can be asked for now might do, that they are unavailable.
 func (f *stripeFetch) lost() error {
+	all := errors.Join(f.errs...)
+	if err := f.s.ctx.Err(); err != nil {
+		return fmt.Errorf("store: %w", fs.ErrClosed)
+	}
+	if gone := unavailable(f.errs); gone > 0 && len(f.have)+gone >= f.need {
+		return fmt.Errorf("%w: stripe %d of extent %v: %d good blocks, %d are needed, %d are out of reach: %v",
+			ErrUnavailable, f.stripe, f.x.e.ID, len(f.have), f.need, gone, all)
+	}
 	at := int64(f.stripe*f.x.e.Code.K+f.want) * BlockSize
 	return &CorruptError{Extent: f.x.e.ID, Stripe: f.stripe, Want: f.need, Got: len(f.have),
-		Offset: f.x.e.Offset + at, Length: int64(f.x.g.ShardBlockLen(f.want, f.stripe)), err: errors.Join(f.errs...)}
+		Offset: f.x.e.Offset + at, Length: int64(f.x.g.ShardBlockLen(f.want, f.stripe)), err: all}
+}
+
+// unavailable returns how many of the errors say that a backend cannot be asked.
+func unavailable(errs []error) (n int) {
+	for _, err := range errs {
+		if errors.Is(err, ErrUnavailable) {
+			n++
+		}
+	}
+	return n
 }

@@ -194,10 +194,22 @@ func (s *Store) openExtent(ctx context.Context, e Extent) (*handle, error) {
 		if err = s.mergeTable(ctx, x); err == nil {
 			return x, nil
 		}
-		err = &CorruptError{Extent: e.ID, Stripe: -1, Offset: e.Offset, Length: e.Length, Want: 1, err: errors.Join(append(errs, err)...)}
+		err = s.lostTable(&e, append(errs, err))
 	}
 	s.open.put(x)
 	return nil, err
+}
+
+// lostTable returns the error for an extent without a table: as stripeFetch.lost does
+// for a stripe, one copy of it being needed.
+func (s *Store) lostTable(e *Extent, errs []error) error {
+	if s.ctx.Err() != nil {
+		return fmt.Errorf("store: %w", fs.ErrClosed)
+	}
+	if unavailable(errs) > 0 {
+		return fmt.Errorf("%w: extent %v: no table within reach: %v", ErrUnavailable, e.ID, errors.Join(errs...))
+	}
+	return &CorruptError{Extent: e.ID, Stripe: -1, Offset: e.Offset, Length: e.Length, Want: 1, err: errors.Join(errs...)}
 }
 
 // tableRead is the table of shard i, or why it is no good.
@@ -325,14 +337,13 @@ func (s *Store) readTable(ctx context.Context, x *handle, i int) ([]byte, error)
 	return raw, x.checkTable(raw)
 }
 
-// checkTable folds a table and compares with the record.
+// checkTable folds a table and compares with the record. It may run beside setTable.
 func (x *handle) checkTable(raw []byte) error {
 	n := 32 * x.g.Blocks()
 	if int64(len(raw)) != tableLen(x.g) {
 		return fmt.Errorf("%w: table of %d bytes, want %d", ErrCorrupt, len(raw), tableLen(x.g))
 	}
-	t := x.table
-	t.CVs = cvsOf(raw[:n])
+	t := merkle.Table{Offset: x.e.Offset, Length: x.e.Length, BlockSize: x.e.BlockSize, Whole: x.e.Whole, CVs: cvsOf(raw[:n])}
 	if t.Hash() != x.e.Hash || frame.Sum(raw[n:]) != x.e.ParityRoot {
 		return fmt.Errorf("%w: table does not fold to the hash of the extent", ErrCorrupt)
 	}

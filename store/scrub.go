@@ -323,6 +323,9 @@ func (c *scrub) lostStripe(ctx context.Context, x *handle, stripe int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, ErrUnavailable) {
+			continue // not lost, and counted as absent
+		}
 		lo := x.e.Offset + int64(b)*BlockSize
 		if err := c.lostRange(ctx, &x.e, stripe, lo, lo+int64(x.g.BlockLen(b)), err); err != nil {
 			return err
@@ -333,12 +336,12 @@ func (c *scrub) lostStripe(ctx context.Context, x *handle, stripe int) error {
 
 // lostExtent names the objects of an extent that cannot be opened at all.
 func (c *scrub) lostExtent(ctx context.Context, e *Extent, cause error) error {
-	c.rep.Damaged += int64(len(e.Shards))
 	c.rep.Blobs += int64(len(e.Shards))
-	if errors.Is(cause, ErrUnavailable) && !errors.Is(cause, ErrCorrupt) {
+	if errors.Is(cause, ErrUnavailable) {
 		c.rep.Absent += int64(len(e.Shards))
 		return nil
 	}
+	c.rep.Damaged += int64(len(e.Shards))
 	return c.lostRange(ctx, e, wholeShard, e.Offset, e.Offset+e.Length, cause)
 }
 

@@ -35,6 +35,7 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 		return 0, err
 	}
 	defer s.open.put(x)
+	x.retry()
 	st := s.inspectShard(ctx, x, i, 0, x.g.Stripes())
 	if st.absent != nil {
 		return 0, st.absent
@@ -43,6 +44,17 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 		return 0, s.intact(ctx, &e, i)
 	}
 	return s.rewriteShard(ctx, x, i, &st)
+}
+
+// retry forgets which blobs could not be opened: they may be back, and what heals
+// or judges wants to know how things are now.
+func (x *handle) retry() {
+	for i := range x.blobs {
+		b := &x.blobs[i]
+		b.mu.Lock()
+		b.err = nil
+		b.mu.Unlock()
+	}
 }
 
 // intact takes a shard off the repair queue that was found in order.
@@ -63,7 +75,7 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 	if err != nil {
 		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
 	}
-	fresh := &handle{e: e, g: x.g, coder: x.coder, table: x.table, par: x.par, blobs: make([]blob, len(e.Shards))}
+	fresh := &handle{e: e, g: x.g, coder: x.coder, table: x.table, par: x.par, blobs: newBlobs(len(e.Shards))}
 	if again := s.inspectShard(ctx, fresh, i, 0, x.g.Stripes()); !again.ok() {
 		s.removeBlob(e.Shards[i].Backend, e.Key(i))
 		return 0, fmt.Errorf("heal shard %d of extent %v: what was written does not read back: %w", i, e.ID, again.err())

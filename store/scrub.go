@@ -125,6 +125,7 @@ func (c *scrub) extent(ctx context.Context, e Extent) error {
 		}
 		return c.lostExtent(ctx, &e, err)
 	}
+	x.retry()
 	states, lost, err := c.look(ctx, x)
 	c.s.open.put(x)
 	if err != nil {

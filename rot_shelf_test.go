@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -30,8 +31,8 @@ type rotFS struct {
 	durable.FS
 	mem   *vfs.MemFS
 	mu    sync.Mutex
-	blobs map[string]bool
-	edits map[string]int // by path: how often the test replaced the file
+	blobs map[string]bool // shards that the store made and did not remove; false: the test did
+	edits map[string]int  // by path: how often the test replaced the file
 }
 
 func newRotFS() *rotFS {
@@ -56,7 +57,7 @@ func (r *rotFS) RenameNew(old, new string) error {
 
 func (r *rotFS) Remove(name string) error {
 	err := r.FS.Remove(name)
-	if err == nil {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.blobs, name)
@@ -82,7 +83,26 @@ func (r *rotFS) edit(name string) int {
 func (r *rotFS) list() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.blobs))
+	var list []string
+	for name, there := range r.blobs {
+		if there {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// named returns the extents of all shards, those included that the test removed.
+func (r *rotFS) named() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := map[string]bool{}
+	for name := range r.blobs {
+		id, _, _ := parsePath(name)
+		ids[id] = true
+	}
+	return ids
 }
 
 // read returns what is in a file, nil if it is absent.
@@ -119,11 +139,7 @@ func (r *rotFS) write(t testing.TB, name string, b []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.edits[name]++
-	if b != nil {
-		r.blobs[name] = true
-	} else {
-		delete(r.blobs, name)
-	}
+	r.blobs[name] = b != nil
 }
 
 func (r *rotFS) isThere(name string) bool {
@@ -240,10 +256,9 @@ func parsePath(name string) (extent string, shard int, gen uint64) {
 func (s *shelf) look() (healed []string) {
 	s.Helper()
 	var fresh []*extentImage
-	seen := map[string]bool{}
+	seen := s.files.named()
 	for _, name := range s.files.list() {
 		id, shard, gen := parsePath(name)
-		seen[id] = true
 		e := s.extents[id]
 		if e == nil {
 			e = s.image(id, name)

@@ -55,7 +55,9 @@ type damage struct {
 // damages are all that is tried on every shard: on each part of it, and on it as a
 // whole.
 func damages() (list []damage) {
-	add := func(name string, do func(b []byte, im, other *shardImage) []byte) { list = append(list, damage{name, do}) }
+	add := func(name string, do func(b []byte, im, other *shardImage) []byte) {
+		list = append(list, damage{name, do})
+	}
 	for _, part := range parts {
 		add("flip a bit of the "+part, func(b []byte, im, _ *shardImage) []byte {
 			off, size := im.part(part)

@@ -114,8 +114,8 @@ func (d *disk) wrote(n int64) {
 // place chooses backends for the shards of an extent of so many bytes.
 func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64) ([]BackendID, error) {
 	targets := s.targets(ctx)
-	if s.registered() > 1 && len(targets) < 2 {
-		return nil, fmt.Errorf("%w: %d of %d backends can be written to, two are needed", ErrUnavailable, len(targets), s.registered())
+	if least := min(2, s.registered()); len(targets) < least {
+		return nil, fmt.Errorf("%w: %d of %d backends can be written to, %d are needed: %w", ErrUnavailable, len(targets), s.registered(), least, s.ill())
 	}
 	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
 	places, err := Place(id, ref.code.Shards(), ref.policy.per(ref.code.Shards(), s.registered()), need, targets)
@@ -136,6 +136,22 @@ func (s *Store) targets(ctx context.Context) []Target {
 		}
 	}
 	return list
+}
+
+// ill returns why backends are not used for new extents.
+func (s *Store) ill() error {
+	var errs []error
+	for _, id := range s.opts.Absent {
+		errs = append(errs, absent(id).gone())
+	}
+	for _, d := range s.disks {
+		d.mu.Lock()
+		if d.off != nil {
+			errs = append(errs, fmt.Errorf("backend %v: %w", d.id, d.off))
+		}
+		d.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }
 
 // latency keeps the median of the last reads of a backend.

@@ -38,10 +38,10 @@ type handle struct {
 
 // blob is an open shard, or why it cannot be opened.
 type blob struct {
-	mu  sync.Mutex // held while it is being opened, which may take long
-	r   BackendReader
-	err error
-	at  time.Time // of err
+	busy chan struct{} // holds a token while it is being opened, which may take long
+	r    BackendReader
+	err  error
+	at   time.Time // of err
 }
 
 // handles is the set of open extents, shared by all readers. Those not in use are
@@ -171,8 +171,16 @@ func (x *handle) close() {
 
 // newHandle returns a handle without a table.
 func newHandle(e Extent) *handle {
-	return &handle{e: e, g: e.Geometry(), blobs: make([]blob, len(e.Shards)),
+	return &handle{e: e, g: e.Geometry(), blobs: newBlobs(len(e.Shards)),
 		table: merkle.Table{Offset: e.Offset, Length: e.Length, BlockSize: e.BlockSize, Whole: e.Whole}}
+}
+
+func newBlobs(n int) []blob {
+	list := make([]blob, n)
+	for i := range list {
+		list[i].busy = make(chan struct{}, 1)
+	}
+	return list
 }
 
 // openExtent opens an extent: a shard with a sound trailer and table gives the table
@@ -267,8 +275,12 @@ func (s *Store) askTable(ctx context.Context, x *handle, i int, ch chan<- tableR
 // blob returns the open blob of shard i.
 func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, error) {
 	b := &x.blobs[i]
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.busy <- struct{}{}:
+		defer func() { <-b.busy }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if b.r == nil && (b.err == nil || time.Since(b.at) > retryAfter) {
 		b.at = time.Now()
 		b.r, b.err = s.openBlob(ctx, &x.e, i, OpenOptions{})
@@ -288,10 +300,12 @@ func (x *handle) failed(i int) error {
 	if x.e.Shards[i].Missing {
 		return fs.ErrNotExist
 	}
-	if !b.mu.TryLock() {
+	select {
+	case b.busy <- struct{}{}:
+		defer func() { <-b.busy }()
+	default:
 		return nil
 	}
-	defer b.mu.Unlock()
 	if time.Since(b.at) > retryAfter {
 		return nil
 	}

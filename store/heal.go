@@ -51,9 +51,9 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 func (x *handle) retry() {
 	for i := range x.blobs {
 		b := &x.blobs[i]
-		b.mu.Lock()
+		b.busy <- struct{}{}
 		b.err = nil
-		b.mu.Unlock()
+		<-b.busy
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,8 +23,9 @@ const (
 // extents avoid it, and it is tried again from time to time.
 type disk struct {
 	Backend
-	id  BackendID
-	lat latency
+	id    BackendID
+	lat   latency
+	stuck atomic.Int32 // reads that nobody waits for any more
 
 	mu    sync.Mutex
 	usage Usage
@@ -151,6 +153,9 @@ func (s *Store) ill() error {
 		}
 		d.mu.Unlock()
 	}
+	if len(errs) == 0 {
+		return ErrUnavailable // they came back just now
+	}
 	return errors.Join(errs...)
 }
 
@@ -175,10 +180,47 @@ func (l *latency) add(d time.Duration) {
 	}
 }
 
-// patience returns how long a read of n blocks may take before it is hedged: three
-// times the median, at least 20 ms.
-func (l *latency) patience(n int) time.Duration {
+// usual returns the median of the last reads, by block.
+func (l *latency) usual() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(hedgeLeast, 3*l.median*time.Duration(n))
+	return l.median
+}
+
+// patience returns how long a read of n blocks of an extent may take before it is
+// hedged: three times what is usual for its backends, at least 20 ms. What counts is
+// the middle one of them: one that is always slow shall not be waited for always.
+func (s *Store) patience(e *Extent, n int) time.Duration {
+	usual := make([]time.Duration, 0, 16)
+	for i := range e.Shards {
+		usual = append(usual, s.disk(e.Shards[i].Backend).lat.usual())
+	}
+	slices.Sort(usual)
+	return max(hedgeLeast, 3*usual[(len(usual)-1)/2]*time.Duration(n))
+}
+
+// maxStuck is how many reads of a backend may be under way that nobody waits for:
+// from then on it is the last one to be asked. So one that does not answer at all
+// gathers a few buffers and goroutines, and costs no patience.
+const maxStuck = 4
+
+// slow reports whether other backends should be asked first.
+func (d *disk) slow() bool { return d.stuck.Load() >= maxStuck }
+
+// errand is a read of a backend that may be given up on.
+type errand struct {
+	d     *disk
+	state atomic.Int32 // 0 under way, 1 ended, 2 given up on
+}
+
+func (o *errand) end() {
+	if !o.state.CompareAndSwap(0, 1) {
+		o.d.stuck.Add(-1)
+	}
+}
+
+func (o *errand) giveUp() {
+	if o.state.CompareAndSwap(0, 2) {
+		o.d.stuck.Add(1)
+	}
 }

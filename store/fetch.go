@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,12 +31,20 @@ func (p *piece) free() {
 
 // ask reads the block of a column in a goroutine, which sends the piece to ch: ch
 // has room for all that are asked for. The blob may be slow; who asked need not wait.
-func (s *Store) ask(ctx context.Context, x *handle, column, stripe int, ch chan<- piece) {
+func (f *stripeFetch) ask(ctx context.Context, column int) {
+	s, x := f.s, f.x
+	d := s.disk(x.e.Shards[column].Backend)
+	way := &errand{d: d}
+	f.errands = append(f.errands, way)
+	f.pending++
 	s.open.retain(x)
 	s.spawn(func(err error) {
 		defer s.open.put(x)
 		p := piece{column: column, err: err}
-		defer func() { ch <- p }()
+		defer func() {
+			way.end()
+			f.ch <- p
+		}()
 		if err != nil {
 			return
 		}
@@ -45,10 +54,10 @@ func (s *Store) ask(ctx context.Context, x *handle, column, stripe int, ch chan<
 			return
 		}
 		p.buf = blockPool.Get().(*[]byte)
-		p.data = (*p.buf)[:x.g.ShardBlockLen(column, stripe)]
+		p.data = (*p.buf)[:x.g.ShardBlockLen(column, f.stripe)]
 		began := time.Now()
-		_, p.err = readFull(r, p.data, headerSize+int64(stripe)*BlockSize)
-		s.disk(x.e.Shards[column].Backend).lat.add(time.Since(began))
+		_, p.err = readFull(r, p.data, headerSize+int64(f.stripe)*BlockSize)
+		d.lat.add(time.Since(began))
 	})
 }
 
@@ -59,9 +68,12 @@ func (s *Store) readBlock(ctx context.Context, x *handle, b int) (piece, error) 
 	k := x.e.Code.K
 	f := newStripeFetch(s, x, b/k, b%k)
 	defer f.free()
-	s.ask(ctx, x, f.want, f.stripe, f.ch)
-	f.pending = 1
-	timer := time.NewTimer(s.disk(x.e.Shards[f.want].Backend).lat.patience(1))
+	if f.order[0] != f.want { // its backend is known to be slow
+		s.stats.hedged.Add(1)
+		return f.run(ctx)
+	}
+	f.more(ctx)
+	timer := time.NewTimer(s.patience(&x.e, 1))
 	defer timer.Stop()
 	select {
 	case p := <-f.ch:
@@ -86,21 +98,34 @@ type stripeFetch struct {
 	stripe  int
 	want    int // column
 	ch      chan piece
-	need    int // columns: k less those that are empty in the last stripe
+	need    int   // columns: k less those that are empty in the last stripe
+	order   []int // columns to be asked still
 	pending int
-	next    int     // column to ask next, counted from the one behind want
+	errands []*errand
 	have    []piece // arrived, not the wanted column
 	sure    bool    // the pieces in have were verified
 	errs    []error
 }
 
+// newStripeFetch returns a fetch that asks the wanted column first, then the others,
+// then those whose backends are slow, also if it is the wanted one. Empty columns are
+// not asked.
 func newStripeFetch(s *Store, x *handle, stripe, want int) *stripeFetch {
-	f := &stripeFetch{s: s, x: x, stripe: stripe, want: want, need: x.e.Code.K, ch: make(chan piece, len(x.e.Shards))}
-	for c := range x.e.Code.K {
-		if x.g.ShardBlockLen(c, stripe) == 0 {
+	n := len(x.e.Shards)
+	f := &stripeFetch{s: s, x: x, stripe: stripe, want: want, need: x.e.Code.K, ch: make(chan piece, n)}
+	var last []int
+	for i := range n {
+		c := (want + i) % n
+		switch {
+		case x.g.ShardBlockLen(c, stripe) == 0:
 			f.need--
+		case s.disk(x.e.Shards[c].Backend).slow():
+			last = append(last, c)
+		default:
+			f.order = append(f.order, c)
 		}
 	}
+	f.order = append(f.order, last...)
 	return f
 }
 
@@ -115,19 +140,20 @@ func (f *stripeFetch) reject(ctx context.Context, p piece) {
 	p.free()
 }
 
-// more asks for the next column that was not asked, and reports whether there was
-// one. Empty columns are not asked.
+// more asks for the next column and reports whether there was one.
 func (f *stripeFetch) more(ctx context.Context) bool {
-	n := len(f.x.e.Shards)
-	for f.next < n-1 {
-		f.next++
-		if c := (f.want + f.next) % n; f.x.g.ShardBlockLen(c, f.stripe) > 0 {
-			f.s.ask(ctx, f.x, c, f.stripe, f.ch)
-			f.pending++
-			return true
-		}
+	if len(f.order) == 0 {
+		return false
 	}
-	return false
+	f.ask(ctx, f.order[0])
+	f.order = f.order[1:]
+	return true
+}
+
+// without takes a column off those to be asked.
+func (f *stripeFetch) without(column int) *stripeFetch {
+	f.order = slices.DeleteFunc(f.order, func(c int) bool { return c == column })
+	return f
 }
 
 // run asks for k other columns, replaces those that fail, asks for all that are
@@ -136,7 +162,7 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 	for range f.need {
 		f.more(ctx)
 	}
-	timer := time.NewTimer(hedgeLeast)
+	timer := time.NewTimer(f.s.patience(&f.x.e, 1))
 	defer timer.Stop()
 	for {
 		if len(f.have) >= f.need {
@@ -233,9 +259,12 @@ func (f *stripeFetch) drop(keep func(piece) bool) {
 	}
 }
 
-// free returns the memory of what arrived; pieces still on their way return theirs
-// to the garbage collector.
+// free returns the memory of what arrived; pieces still on their way leave theirs to
+// the garbage collector.
 func (f *stripeFetch) free() {
+	for _, way := range f.errands {
+		way.giveUp()
+	}
 	f.drop(func(piece) bool { return false })
 }
 

@@ -30,21 +30,19 @@ type columnRead struct {
 
 // run reads the data columns, or parity in place of those that are known to be
 // gone, verifies them, and computes what is missing. A column that takes three
-// times as long as its backend's reads usually do is not waited for.
+// times as long as reads usually do is not waited for.
 func (f *fetch) run(ctx context.Context) {
 	defer close(f.done)
 	n := len(f.x.e.Shards)
 	f.cols, f.good = make([][]byte, n), make([][]bool, n)
 	ch := make(chan columnRead, n)
-	chosen := f.choose()
-	var patience time.Duration
-	for _, c := range chosen {
-		patience = max(patience, f.s.disk(f.x.e.Shards[c].Backend).lat.patience(f.stripes))
-		f.readColumn(ctx, c, ch)
+	var errands []*errand
+	for _, c := range f.choose() {
+		errands = append(errands, f.readColumn(ctx, c, ch))
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(f.s.patience(&f.x.e, f.stripes))
 	defer timer.Stop()
-	for waiting := len(chosen); waiting > 0; waiting-- {
+	for waiting := len(errands); waiting > 0; waiting-- {
 		select {
 		case r := <-ch:
 			if r.err == nil {
@@ -56,6 +54,9 @@ func (f *fetch) run(ctx context.Context) {
 		case <-ctx.Done():
 			waiting = 1
 		}
+	}
+	for _, way := range errands {
+		way.giveUp()
 	}
 	if ctx.Err() != nil {
 		f.allBad(ctx.Err())
@@ -80,18 +81,24 @@ func (f *fetch) choose() []int {
 			empty++ // as short as that is only the last stripe of an extent, by itself
 		case c >= k || !f.wanted(c):
 			spare = append(spare, c)
-		case f.x.failed(c) == nil:
+		case f.there(c):
 			list = append(list, c)
 		default:
 			gone = true
 		}
 	}
 	for _, c := range spare {
-		if gone && len(list)+empty < k && f.x.failed(c) == nil {
+		if gone && len(list)+empty < k && f.there(c) {
 			list = append(list, c)
 		}
 	}
 	return list
+}
+
+// there reports whether a column may be expected to arrive: its blob could be opened
+// and its backend answers.
+func (f *fetch) there(c int) bool {
+	return f.x.failed(c) == nil && !f.s.disk(f.x.e.Shards[c].Backend).slow()
 }
 
 // wanted reports whether a data column has a block in the wanted range.
@@ -114,18 +121,23 @@ func (f *fetch) needs(c, s int) bool {
 
 // readColumn reads the blocks of a column in a goroutine, which sends the outcome
 // to ch, and checks those of data columns. It keeps the slab until it ends.
-func (f *fetch) readColumn(ctx context.Context, c int, ch chan<- columnRead) {
+func (f *fetch) readColumn(ctx context.Context, c int, ch chan<- columnRead) *errand {
+	way := &errand{d: f.s.disk(f.x.e.Shards[c].Backend)}
 	f.s.open.retain(f.x)
 	f.slab.refs.Add(1)
 	f.s.spawn(func(err error) {
 		defer f.s.open.put(f.x)
 		defer f.slab.release()
 		out := columnRead{column: c, err: err}
-		defer func() { ch <- out }()
+		defer func() {
+			way.end()
+			ch <- out
+		}()
 		if err == nil {
 			out.good, out.err = f.loadColumn(ctx, c)
 		}
 	})
+	return way
 }
 
 // loadColumn reads a column in one go, or block by block when that fails, so that a

@@ -199,7 +199,7 @@ func (s *Store) copyBlocks(ctx context.Context, out BackendWriter, x *handle, i 
 // computeInto computes the block of a column from others of its stripe and fills
 // dst up with zeros.
 func (s *Store) computeInto(ctx context.Context, x *handle, stripe, column int, dst []byte) error {
-	f := newStripeFetch(s, x, stripe, column)
+	f := newStripeFetch(s, x, stripe, column).without(column) // it is what is bad
 	defer f.free()
 	p, err := f.run(ctx)
 	if err != nil {

@@ -54,6 +54,9 @@ type (
 	// ScrubReport is what Store.Scrub found.
 	ScrubReport = store.ScrubReport
 
+	// Degraded is a version that can lose fewer shards than its code provides for.
+	Degraded = store.Degraded
+
 	// RepairReport is what Store.Repair did.
 	RepairReport = store.RepairReport
 

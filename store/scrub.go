@@ -42,6 +42,11 @@ type ScrubReport struct {
 	LostMore int64 // ranges that are lost beyond those listed
 	Errs     []error
 	Log      LogReport // filled in by who keeps the commit log
+
+	// Degraded are the versions that can lose fewer shards than their code
+	// provides for, as things are after the repairs of the pass.
+	Degraded     []Degraded
+	DegradedMore int64 // beyond those listed
 }
 
 // LogReport is what a deep pass found in the copies of the commit log.
@@ -52,7 +57,7 @@ type LogReport struct {
 	Lost     []error // places of which no copy is good
 }
 
-// maxLost bounds the ranges that a report lists.
+// maxLost bounds the ranges that a report lists, and the versions.
 const maxLost = 10_000
 
 // Clean reports whether nothing was found, and nothing is lost.
@@ -86,6 +91,7 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	if err := c.contents(ctx); err != nil {
 		return c.rep, fmt.Errorf("scrub: %w", err)
 	}
+	c.rep.Degraded, c.rep.DegradedMore = c.tolerances.list, c.tolerances.more
 	return c.rep, c.record(ctx)
 }
 
@@ -96,6 +102,8 @@ type scrub struct {
 	rep   ScrubReport
 	limit *rate.Limiter
 	began time.Time
+
+	tolerances tolerances
 }
 
 // record puts the finished pass into the catalog.
@@ -154,6 +162,7 @@ func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error
 		r, err := c.s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true})
 		if err != nil {
 			states[i].note(err)
+			states[i].gone = true
 			return
 		}
 		readers[i] = r
@@ -275,34 +284,51 @@ func (c *scrub) fault(err error) {
 
 // judge counts what was found, reports it to the repair queue, and repairs.
 func (c *scrub) judge(ctx context.Context, x *handle, states []shardState, lost []int) error {
+	known := int64(len(c.rep.Lost)) + c.rep.LostMore
 	for _, stripe := range lost {
 		if err := c.lostStripe(ctx, x, stripe); err != nil {
 			return err
 		}
 	}
+	named := int64(len(c.rep.Lost))+c.rep.LostMore > known
 	for i := range states {
-		st := &states[i]
-		if st.ok() {
-			continue
+		if err := c.judgeShard(ctx, x, i, &states[i], named); err != nil {
+			return err
 		}
-		if st.absent != nil {
-			c.rep.Absent++
-			c.s.blame(ctx, x, i, wholeShard, st.absent)
-			continue
-		}
-		c.rep.Damaged++
-		c.rep.Blocks += int64(st.blocks)
-		c.s.blameState(ctx, x, i, st)
-		if !c.opts.Repair {
-			c.rep.Left++
-		} else if _, err := c.s.healShard(ctx, x.e.ID, i); err == nil {
-			c.rep.Repaired++
-		} else if ctx.Err() != nil {
-			return ctx.Err()
-		} else if !errors.Is(err, ErrUnrecoverable) {
-			c.rep.Left++
-			c.fault(err)
-		}
+	}
+	return c.degraded(ctx, x, states)
+}
+
+// judgeShard does so for one shard. named says that the report names objects that
+// lost bytes in this extent: then a shard that cannot be repaired is told by them.
+func (c *scrub) judgeShard(ctx context.Context, x *handle, i int, st *shardState, named bool) error {
+	if st.ok() {
+		return nil
+	}
+	if st.absent != nil {
+		c.rep.Absent++
+		c.s.blame(ctx, x, i, wholeShard, st.absent)
+		return nil
+	}
+	c.rep.Damaged++
+	c.rep.Blocks += int64(st.blocks)
+	c.s.blameState(ctx, x, i, st)
+	if !c.opts.Repair {
+		c.rep.Left++
+		return nil
+	}
+	_, err := c.s.healShard(ctx, x.e.ID, i)
+	switch {
+	case err == nil:
+		c.rep.Repaired++
+		*st = shardState{}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.Is(err, ErrUnrecoverable):
+		c.rep.Left++
+		c.fault(err)
+	case !named:
+		c.rep.Left++ // what is lost in it belongs to no object any more
 	}
 	return nil
 }
@@ -343,6 +369,9 @@ func (c *scrub) lostExtent(ctx context.Context, e *Extent, cause error) error {
 		return nil
 	}
 	c.rep.Damaged += int64(len(e.Shards))
+	if err := c.eachOwner(ctx, e, func(o Owner, _, _ int64) { c.tolerances.note(&o.Object, -1) }); err != nil {
+		return err
+	}
 	return c.lostRange(ctx, e, wholeShard, e.Offset, e.Offset+e.Length, cause)
 }
 

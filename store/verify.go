@@ -15,6 +15,7 @@ const pieceStripes = 16
 // shardState is what a look at one blob found.
 type shardState struct {
 	absent error  // the backend cannot be asked
+	gone   bool   // no block can be read: absent, or the blob is not there
 	parts  error  // the blob, its header, table, manifests, padding or trailer is bad
 	bad    []byte // bitmap of the stripes whose block is bad
 	blocks int    // number of them

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -51,12 +50,26 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport
 // Stats are what the store holds, and totals since it was opened.
 type Stats struct {
 	store.Stats
-	catalog.Counts
+
+	Objects   uint64 // names that are not deleted, symbolic links included
+	Dirs      uint64 // directories
+	Versions  uint64 // of all names, deletions included
+	Bytes     int64  // of all versions
+	Contents  uint64 // different contents
+	Stored    int64  // bytes of different contents, before coding
+	Inline    uint64 // contents that wait in the log to be packed
+	Extents   uint64
+	Queued    uint64 // rows of the repair queue: shards, and absent disks
+	Condemned uint64 // acts of putting that nothing refers to, for Collect when their grace is over
 }
 
 // Stats returns what the store holds, and totals since it was opened. It costs
 // nothing.
-func (s *Store) Stats() Stats { return Stats{Stats: s.eng.Stats(), Counts: s.cat.Counts()} }
+func (s *Store) Stats() Stats {
+	c := s.cat.Counts()
+	return Stats{Stats: s.eng.Stats(), Objects: c.Objects, Dirs: c.Dirs, Versions: c.Versions, Bytes: c.Bytes, Contents: c.Contents,
+		Stored: c.Stored, Inline: c.Inline, Extents: c.Extents, Queued: c.Repairs, Condemned: c.Uploads[store.UploadCondemned]}
+}
 
 // Disk is a registered backend.
 type Disk struct {

@@ -99,12 +99,12 @@ func TestFlippedBit(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
+	mem = mem.CrashClone(vfs.CrashCloneCfg{}) // nobody works on this one
 	names, err := durable.Mem(mem).List("view")
 	require.NoError(t, err)
 	var failed, whole, older int
 	for _, name := range names {
-		whole0 := mem.CrashClone(vfs.CrashCloneCfg{})
-		b, err := durable.ReadFile(durable.Mem(whole0), path.Join("view", name), 1<<20)
+		b, err := durable.ReadFile(durable.Mem(mem), path.Join("view", name), 1<<20)
 		require.NoError(t, err)
 		for off := rng.IntN(16); off < len(b); off += 1 + rng.IntN(len(b)/24+1) {
 			m := mem.CrashClone(vfs.CrashCloneCfg{})
@@ -191,8 +191,9 @@ func TestFailedWrites(t *testing.T) {
 	}
 }
 
-// TestFailedOpen fails each write of making a view: an error, no hang.
-func TestFailedOpen(t *testing.T) {
+// TestEveryFault fails each write of a life of a view once: an error, no hang, and
+// what is read is a state that was.
+func TestEveryFault(t *testing.T) {
 	for n := int64(1); ; n++ {
 		var ops atomic.Int64
 		fs := faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
@@ -201,15 +202,39 @@ func TestFailedOpen(t *testing.T) {
 			}
 			return nil
 		}}
-		db, err := kv.Open(kv.Options{FS: fs, Dir: "view"})
-		if err == nil {
-			db.Close() // may be what failed
-		}
+		life(t, fs)
 		if ops.Load() < n {
-			require.NoError(t, err)
-			require.Greater(t, n, int64(5))
+			require.Greater(t, n, int64(20))
 			return
 		}
+	}
+}
+
+// life makes a view, fills, flushes and reads it, as far as it goes.
+func life(t *testing.T, fs durable.FS) {
+	for range 2 {
+		db, err := kv.Open(kv.Options{FS: fs, Dir: "view", MemTable: 64 << 10})
+		if err != nil {
+			return
+		}
+		n, err := prefix(t, db)
+		for ; err == nil && n < 200; n++ {
+			var b *kv.Batch
+			if b, err = db.NewBatch(); err == nil {
+				write(t, b, fmt.Sprintf("row%05d", n), strings.Repeat("v", n%200), "count", strconv.Itoa(n+1))
+				err = b.Commit()
+			}
+			if err == nil && n%50 == 49 {
+				err = db.Flush()
+			}
+		}
+		if err == nil {
+			_, err = prefix(t, db)
+		}
+		if err != nil {
+			require.ErrorIs(t, err, kv.ErrFailed)
+		}
+		db.Close() // may be what failed
 	}
 }
 

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -33,9 +34,15 @@ type gateFS struct {
 	severed atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed: nobody waits any more
+
+	poison    func(error)
+	failed    <-chan struct{} // closed once the view has failed
+	abandoned atomic.Bool     // Pebble cannot be closed
 }
 
-func newGateFS(below vfs.FS) *gateFS { return &gateFS{FS: below, ended: make(chan struct{})} }
+func newGateFS(below vfs.FS, g *guard) *gateFS {
+	return &gateFS{FS: below, ended: make(chan struct{}), failed: g.failed, poison: g.poison}
+}
 
 // giveUp ends all waiting: what has no room fails.
 func (g *gateFS) giveUp() { g.once.Do(func() { close(g.ended) }) }
@@ -81,7 +88,22 @@ func (g *gateFS) wait() bool {
 	}
 }
 
+// hold keeps a Pebble that failed from its next try, which it would begin at once,
+// and again for ever: until it is closed, or until the process ends if it cannot
+// be. Each try begins with a new file.
+func (g *gateFS) hold() {
+	select {
+	case <-g.failed:
+		<-g.ended
+	default:
+	}
+	if g.abandoned.Load() {
+		select {}
+	}
+}
+
 func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	g.hold()
 	err = g.try(func() error { f, err = g.FS.Create(name, c); return err })
 	return g.wrap(f, err)
 }
@@ -98,7 +120,10 @@ func (g *gateFS) ReuseForWrite(old, new string, c vfs.DiskWriteCategory) (f vfs.
 
 func (g *gateFS) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.wrap(f, err)
+	if err != nil {
+		return nil, err
+	}
+	return &gateDir{File: f, gate: g}, nil
 }
 
 func (g *gateFS) wrap(f vfs.File, err error) (vfs.File, error) {
@@ -171,3 +196,23 @@ func (f *gateFile) SyncTo(length int64) (full bool, err error) {
 	err = f.gate.direct(func() error { full, err = f.File.SyncTo(length); return err })
 	return full, err
 }
+
+// gateDir is a directory that Pebble syncs. Where that fails, Pebble panics, on a
+// goroutine of its own: the end of the process. So it hears of success instead,
+// from a view that has failed.
+type gateDir struct {
+	vfs.File
+	gate *gateFS
+}
+
+func (d *gateDir) Sync() error {
+	if d.gate.severed.Load() {
+		return nil
+	}
+	if err := d.File.Sync(); err != nil {
+		d.gate.poison(fmt.Errorf("sync of the directory: %w", err))
+	}
+	return nil
+}
+
+func (d *gateDir) SyncData() error { return d.Sync() }

@@ -22,13 +22,15 @@ type guard struct {
 	cause  error         // set before failed is closed
 	failed chan struct{} // closed once the view has failed
 	fatal  atomic.Bool   // Pebble stands still, locks held
+	still  sync.Once
+	halted chan struct{} // closed when fatal is set
 }
 
 func newGuard(log *slog.Logger) *guard {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &guard{log: log, failed: make(chan struct{})}
+	return &guard{log: log, failed: make(chan struct{}), halted: make(chan struct{})}
 }
 
 // poison keeps err, if it is the first.
@@ -66,7 +68,7 @@ func (g *guard) Errorf(format string, args ...any) { g.log.Warn(fmt.Sprintf(form
 // end of the process. So every call that may end up here, or wait for a
 // goroutine that did, goes through DB.run.
 func (g *guard) Fatalf(format string, args ...any) {
-	g.fatal.Store(true)
+	g.halt()
 	err := fmt.Errorf(format, args...)
 	for _, arg := range args {
 		if cause, ok := arg.(error); ok {
@@ -75,6 +77,12 @@ func (g *guard) Fatalf(format string, args ...any) {
 	}
 	g.poison(err)
 	select {}
+}
+
+// halt notes that Pebble cannot be closed any more.
+func (g *guard) halt() {
+	g.fatal.Store(true)
+	g.still.Do(func() { close(g.halted) })
 }
 
 // events poisons the view when a background write failed or damage was found.
@@ -111,7 +119,7 @@ func (db *DB) run(f func() error) error {
 func (db *DB) recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			db.guard.fatal.Store(true) // who knows which locks it held
+			db.guard.halt() // who knows which locks it held
 			db.guard.poison(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 			err = db.Failed()
 		}

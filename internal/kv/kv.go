@@ -74,19 +74,24 @@ type KV struct{ Key, Value []byte }
 // removed with [Destroy] and the view made anew.
 func Open(opts Options) (*DB, error) {
 	db := &DB{guard: newGuard(opts.Logger)}
-	db.files = newGateFS(opts.FS.Pebble())
+	db.files = newGateFS(opts.FS.Pebble(), db.guard)
 	db.refs.Store(1)
+	compactions := newScheduler()
 	err := db.run(func() (err error) {
-		db.pebble, err = pebble.Open(opts.Dir, db.pebbleOptions(opts))
+		o := db.pebbleOptions(opts)
+		o.Experimental.CompactionScheduler = compactions
+		db.pebble, err = pebble.Open(opts.Dir, o)
 		return err
 	})
-	if err == nil {
+	if err == nil && db.Failed() != nil {
 		err = db.Failed()
+		db.Close()
 	}
 	if err != nil {
 		db.files.sever()
 		return nil, fmt.Errorf("view %s: %w", opts.Dir, durable.Classify(err))
 	}
+	compactions.start()
 	return db, nil
 }
 
@@ -109,7 +114,7 @@ func (db *DB) pebbleOptions(opts Options) *pebble.Options {
 		o.MemTableSize = 4 << 20
 	}
 	if o.CacheSize == 0 {
-		o.CacheSize = 8 << 20
+		o.CacheSize = 24 << 20
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -190,10 +195,18 @@ func (db *DB) release() error {
 		// A goroutine stands still inside Pebble with its locks held, and
 		// closing would stand behind it. What is left: nothing more is
 		// written, its memory and files stay until the process ends.
+		db.files.abandoned.Store(true)
 		db.files.sever()
 		return nil
 	}
-	err := db.run(db.pebble.Close)
+	done := make(chan error, 1)
+	go func() { done <- db.recovered(db.pebble.Close) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-db.guard.halted:
+		db.files.abandoned.Store(true)
+	}
 	db.files.sever()
 	if db.Failed() != nil {
 		return nil // told already

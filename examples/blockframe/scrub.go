@@ -25,7 +25,9 @@ are lost (they are named), 5 damage is left and nothing is lost.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.Rate = int64(rate)
-			return a.with(cmd.Context(), blockframe.Options{NoRepair: !opts.Repair}, func(st *blockframe.Store) error {
+			// The pass repairs what it finds itself. Repairs in the background would
+			// get there first now and then, and the exit code would not tell.
+			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
 				return a.scrub(cmd.Context(), st, opts)
 			})
 		},

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// R15: scrub tells clean, repaired, damaged and lost apart by its exit code, and
+// lost parity is damage like any other. get is right while it can be, and says
+// that it had to repair.
+func TestDamage(t *testing.T) {
+	home, dirs := newStore(t, 3) // 2+1
+	at := func(args ...string) []string { return append([]string{"--store", home}, args...) }
+	src := t.TempDir()
+	ok(t, at("put", write(t, filepath.Join(src, "a.bin"), 1, 1_000_000), write(t, filepath.Join(src, "b.bin"), 2, 1_000_000))...)
+	exits(t, exitOK, at("scrub", "--deep")...)
+
+	// A block in every shard, in different stripes.
+	for i, s := range shards(t, dirs, "a.bin") {
+		s.rot(t, i)
+	}
+	before := digests(t, dirs)
+	rows := lines(t, exits(t, exitDamaged, at("--json", "scrub", "--deep")...).out)
+	require.EqualValues(t, 3, rows[0]["damaged"])
+	require.EqualValues(t, 3, rows[0]["left"])
+	require.EqualValues(t, exitDamaged, rows[0]["exit"])
+	require.Equal(t, before, digests(t, dirs), "scrub without --repair changes nothing")
+	r := exits(t, exitRepaired, at("scrub", "--deep", "--repair")...)
+	require.Contains(t, r.out, "repaired: 3 shards damaged, 3 blocks bad in them, 3 repaired")
+	require.Contains(t, exits(t, exitOK, at("scrub", "--deep")...).out, "clean")
+
+	// A rotten block that get comes across.
+	for _, s := range shards(t, dirs, "a.bin") {
+		if s.Shard == 0 {
+			s.rot(t, 2)
+			require.Contains(t, exits(t, exitError, "inspect", s.path).out, "stripes [2]")
+		}
+	}
+	r = cli(t, at("get", "a.bin")...)
+	require.Equal(t, exitOK, r.code, r.err)
+	require.Equal(t, string(content(1, 1_000_000)), r.out)
+	require.Contains(t, r.err, "repaired 1 shard (1 block)")
+	exits(t, exitOK, at("scrub", "--deep")...)
+
+	// Parity alone.
+	for _, s := range shards(t, dirs, "a.bin") {
+		if s.Shard == 2 {
+			require.NoError(t, os.Remove(s.path))
+		}
+	}
+	exits(t, exitDamaged, at("health")...)
+	exits(t, exitRepaired, at("health", "--repair")...)
+	exits(t, exitOK, at("health", "--deep")...)
+
+	testLost(t, at, dirs)
+}
+
+// testLost makes more bad blocks in a stripe than parity can make up for: that
+// range is lost and named, nothing is modified, all else is readable.
+func testLost(t *testing.T, at func(...string) []string, dirs []string) {
+	for _, s := range shards(t, dirs, "a.bin") {
+		if s.Shard < 2 {
+			s.rot(t, 3)
+		}
+	}
+	before := digests(t, dirs)
+	const stripe = 2 * 64 << 10
+	file := filepath.Join(t.TempDir(), "out")
+	r := exits(t, exitLost, at("get", "a.bin", "-o", file)...)
+	require.Contains(t, r.err, "a.bin")
+	require.NoFileExists(t, file, "not even a part of it")
+	entries, err := os.ReadDir(filepath.Dir(file))
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	r = exits(t, exitLost, at("--json", "get", "a.bin", "-o", file)...)
+	rows := lines(t, r.err)
+	lost := map[string]any{}
+	for _, row := range rows {
+		if l, is := row["lost"].(map[string]any); is {
+			lost = l
+		}
+	}
+	require.Equal(t, "a.bin", lost["name"], r.err)
+
+	rows = lines(t, exits(t, exitLost, at("--json", "scrub", "--deep", "--repair")...).out)
+	var from, to float64 = 1e9, 0
+	for _, row := range rows {
+		if row["type"] == "lost" {
+			require.Equal(t, "a.bin", row["name"])
+			from, to = min(from, row["offset"].(float64)), max(to, row["offset"].(float64)+row["length"].(float64))
+		}
+	}
+	require.EqualValues(t, 3*stripe, from)
+	require.EqualValues(t, 4*stripe, to)
+	require.Equal(t, before, digests(t, dirs), "nothing of what is left is modified")
+	require.Equal(t, string(content(2, 1_000_000)), ok(t, at("get", "b.bin")...))
+
+	// Good bytes put again over the damage repair it.
+	ok(t, at("put", write(t, filepath.Join(t.TempDir(), "a.bin"), 1, 1_000_000))...)
+	require.Equal(t, string(content(1, 1_000_000)), ok(t, at("get", "a.bin")...))
+}
+
+// A disk that is gone is damage left, not loss: everything is still readable.
+func TestDiskGone(t *testing.T) {
+	home, dirs := newStore(t, 3)
+	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 500_000))
+	away := filepath.Join(t.TempDir(), "away")
+	require.NoError(t, os.Rename(dirs[2], away))
+	r := exits(t, exitDamaged, "--store", home, "scrub")
+	require.Contains(t, r.out, dirs[2])
+	require.Equal(t, string(content(1, 500_000)), ok(t, "--store", home, "get", "f"))
+	require.NoError(t, os.Rename(away, dirs[2]))
+	exits(t, exitOK, "--store", home, "scrub", "--deep")
+}

@@ -13,7 +13,7 @@ import (
 )
 
 // errDamaged ends an iteration that cannot be continued: its state of the
-// catalog is gone with the view that held it.
+// catalog is gone with the view that held it, and the new view is of another.
 var errDamaged = errors.New("blockframe: the view was damaged and has been made again, start over")
 
 // read calls f with one state of the view. If the view turns out to be damaged
@@ -55,21 +55,34 @@ func (c *Catalog) readOnce(db *kv.DB, f func(r *rows) error) (err, bad error) {
 }
 
 // stream yields what f yields, from one state of the view, with the errors of the
-// view and the end of ctx.
+// view and the end of ctx. When the view is made anew on the way it goes on behind
+// what was yielded, if no record was applied since it began: then f yields the same
+// again.
 func stream[T any](ctx context.Context, c *Catalog, f func(r *rows, yield func(T) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		told, stopped := false, false
+		told, stopped := 0, false
+		var began uint64 // the newest record when it began
 		var ended error
 		err := c.read(ctx, func(r *rows) error {
-			if told {
+			now := uint64(0)
+			if m := r.meta(); m != nil {
+				now = m.applied
+			}
+			if told > 0 && now != began {
 				return errDamaged
 			}
+			skip := told
+			began = now
 			err := f(r, func(v T) bool {
 				if ended = ctx.Err(); ended != nil {
 					return false
 				}
-				told = true
+				if skip > 0 {
+					skip--
+					return true
+				}
+				told++
 				stopped = !yield(v, nil)
 				return !stopped
 			})

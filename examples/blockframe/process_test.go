@@ -69,6 +69,9 @@ func TestInterrupt(t *testing.T) {
 
 // bench prints every row as an object on a line, and clears up behind it.
 func TestBench(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures nothing while others are measured")
+	}
 	dir := t.TempDir()
 	rows := lines(t, ok(t, "--json", "bench", "--dir", dir, "--size", "4MiB", "--rounds", "1", "--rows", "put,cp,get,degraded,scrub,put4k,put64k"))
 	require.Equal(t, "machine", rows[0]["type"])

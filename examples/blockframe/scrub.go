@@ -56,9 +56,9 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 	}
 	row.Exit = row.exit()
 	if a.json {
-		err = a.scrubJSON(row, rep.Lost)
+		err = a.scrubJSON(row, &rep)
 	} else {
-		a.scrubText(row, rep.Lost)
+		a.scrubText(row, &rep)
 	}
 	if err != nil || row.Exit == exitOK {
 		return err
@@ -77,9 +77,11 @@ type scrubRow struct {
 	Damaged  int64     `json:"damaged"`  // shards
 	Blocks   int64     `json:"blocks"`   // of them, bad blocks
 	Repaired int64     `json:"repaired"`
-	Left     int64     `json:"left"`         // shards still damaged
-	Absent   int64     `json:"absent"`       // shards on disks that are not there
-	Lost     int64     `json:"lost"`         // ranges
+	Left     int64     `json:"left"`     // shards still damaged
+	Absent   int64     `json:"absent"`   // shards on disks that are not there
+	Lost     int64     `json:"lost"`     // ranges
+	Degraded int64     `json:"degraded"` // versions that can lose less than they should
+	Log      logRow    `json:"log"`
 	LogFixed int64     `json:"log_repaired"` // places of the log made whole from another copy
 	LogLeft  int64     `json:"log_left"`     // copies of its segments left bad
 	LogLost  []string  `json:"log_lost,omitempty"`
@@ -87,6 +89,14 @@ type scrubRow struct {
 	ReadOnly string    `json:"read_only,omitempty"`
 	Errors   []string  `json:"errors,omitempty"`
 	Exit     int       `json:"exit"`
+}
+
+// logRow is what a deep pass found in the copies of the commit log.
+type logRow struct {
+	Bytes    int64    `json:"bytes"`
+	Repaired int64    `json:"repaired"` // places made whole from another copy
+	Left     int64    `json:"left"`     // segments that are bad still
+	Lost     []string `json:"lost,omitempty"`
 }
 
 // diskRow is a disk that is not well.
@@ -98,7 +108,11 @@ type diskRow struct {
 
 func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 	row := &scrubRow{Type: "scrub", Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
-		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(r.Lost)) + r.LostMore}
+		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(r.Lost)) + r.LostMore,
+		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}}
+	for _, err := range r.Log.Lost {
+		row.Log.Lost = append(row.Log.Lost, err.Error())
+	}
 	row.LogFixed, row.LogLeft = r.Log.Repaired, r.Log.Left
 	for _, err := range r.Log.Lost {
 		row.LogLost = append(row.LogLost, err.Error())
@@ -125,10 +139,16 @@ func (r *scrubRow) exit() int {
 	return exitOK
 }
 
-// scrubJSON prints a line for the pass and one for each lost range.
-func (a *app) scrubJSON(row *scrubRow, lost []*blockframe.CorruptError) error {
-	for _, ce := range lost {
+// scrubJSON prints a line for each lost range, one for each version that can lose
+// less than it should, and one for the pass.
+func (a *app) scrubJSON(row *scrubRow, rep *blockframe.ScrubReport) error {
+	for _, ce := range rep.Lost {
 		if err := writeJSON(a.out, lostLine{"lost", lostRow{ce.Name, ce.Offset, ce.Length, ce.Extent.String(), ce.Stripe}}); err != nil {
+			return err
+		}
+	}
+	for _, d := range rep.Degraded {
+		if err := writeJSON(a.out, degradedLine{"degraded", d.Name, d.Version, d.Left}); err != nil {
 			return err
 		}
 	}
@@ -140,8 +160,18 @@ type lostLine struct {
 	lostRow
 }
 
+type degradedLine struct {
+	Type      string `json:"type"` // degraded
+	Name      string `json:"name"`
+	Version   uint64 `json:"version"`
+	Tolerance int    `json:"tolerance"` // shards, any of them, that it can still lose; -1: some of it is lost
+}
+
+// mostDegraded is the number of degraded objects that a person is told of by name.
+const mostDegraded = 20
+
 // scrubText prints what a person needs.
-func (a *app) scrubText(row *scrubRow, lost []*blockframe.CorruptError) {
+func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 	pass := "quick"
 	if row.Deep {
 		pass = "deep"
@@ -153,21 +183,27 @@ func (a *app) scrubText(row *scrubRow, lost []*blockframe.CorruptError) {
 	if row.ReadOnly != "" {
 		fmt.Fprintln(a.out, row.ReadOnly)
 	}
-	for _, err := range row.Errors {
+	for _, err := range append(row.Errors, row.Log.Lost...) {
 		fmt.Fprintln(a.out, err)
 	}
-	for _, ce := range lost {
+	if row.Log.Repaired > 0 {
+		fmt.Fprintf(a.out, "commit log: %s made whole from another copy\n", plural(row.Log.Repaired, "place", "places"))
+	}
+	for i, d := range rep.Degraded {
+		if i == mostDegraded {
+			fmt.Fprintf(a.out, "and %d more\n", row.Degraded-mostDegraded)
+			break
+		}
+		if d.Left >= 0 {
+			fmt.Fprintf(a.out, "%s can lose %s more\n", quoted(d.Name), plural(d.Left, "shard", "shards"))
+		}
+	}
+	for _, ce := range rep.Lost {
 		fmt.Fprintf(a.out, "LOST %s: bytes [%d, %d): %d good blocks of a stripe are left, %d are needed\n",
 			quoted(ce.Name), ce.Offset, ce.Offset+ce.Length, ce.Got, ce.Want)
 	}
-	if n := row.Lost - int64(len(lost)); n > 0 {
-		fmt.Fprintf(a.out, "LOST %s more\n", plural(n, "range", "ranges"))
-	}
-	for _, lost := range row.LogLost {
-		fmt.Fprintln(a.out, "LOST from every copy of the log:", lost)
-	}
-	if row.LogFixed > 0 {
-		fmt.Fprintf(a.out, "log: %s repaired from another copy\n", plural(row.LogFixed, "place", "places"))
+	if rep.LostMore > 0 {
+		fmt.Fprintf(a.out, "LOST %s more\n", plural(rep.LostMore, "range", "ranges"))
 	}
 	fmt.Fprintln(a.out, row.verdict())
 }
@@ -183,7 +219,8 @@ func (r *scrubRow) verdict() string {
 		}
 		return fmt.Sprintf("DATA LOST: %s; %s; all else stays readable", lost, damage)
 	case exitDamaged:
-		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there; attach all disks and run scrub --deep --repair", damage, r.Left, r.Absent)
+		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there; attach all disks and run scrub --deep --repair",
+			damage, r.Left, r.Absent)
 	case exitRepaired:
 		return "repaired: " + damage
 	}

@@ -154,7 +154,7 @@ func (b *Batch) endPack() error {
 
 // Commit makes everything in the batch take effect, durably, or nothing. The
 // results are in the order of Put and Add. The one commit point is its record.
-func (b *Batch) Commit() ([]Result, error) {
+func (b *Batch) Commit() (res []Result, err error) {
 	if b.ended {
 		return nil, errEnded
 	}
@@ -166,14 +166,14 @@ func (b *Batch) Commit() ([]Result, error) {
 		return nil, b.err
 	}
 	b.ended = true
-	defer b.unpin()
+	defer func() { b.unpin(err) }()
 	var rec Record
 	for _, e := range b.packs {
 		rec.Commands = append(rec.Commands, AddExtent{e})
 	}
 	first := len(rec.Commands)
 	rec.Commands = append(rec.Commands, b.cmds...)
-	res, err := b.s.cat.Commit(b.ctx, rec)
+	res, err = b.s.cat.Commit(b.ctx, rec)
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
 			b.discard()
@@ -212,7 +212,7 @@ func (b *Batch) Abort() {
 		b.packing = nil
 	}
 	b.discard()
-	b.unpin()
+	b.unpin(nil)
 }
 
 // discard removes what the batch wrote; no record names it.
@@ -225,9 +225,9 @@ func (b *Batch) discard() {
 	}
 }
 
-func (b *Batch) unpin() {
+func (b *Batch) unpin(err error) {
 	for _, id := range b.pinned {
-		b.s.pins.release(id)
+		b.s.pins.settle(id, err)
 	}
 	b.pinned = nil
 }

@@ -114,3 +114,6 @@ func (c Cache) Names() (kept, ghosts int) {
 	defer c.c.mu.Unlock()
 	return len(c.c.items), len(c.c.ghost.keys)
 }
+
+// Waiting returns the number of small puts that wait for a group.
+func (s *Store) Waiting() int { return len(s.group.in) }

@@ -81,7 +81,9 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 		return 0, fmt.Errorf("heal shard %d of extent %v: what was written does not read back: %w", i, e.ID, again.err())
 	}
 	if err := s.commitOne(ctx, Replace{Extent: e.ID, Shard: i, From: old.Generation, To: next}); err != nil {
-		if !errors.Is(err, ErrUncertain) {
+		if errors.Is(err, ErrUncertain) {
+			s.pins.add(e.Upload) // for good: either blob may be the one that counts
+		} else {
 			s.removeBlob(next.Backend, e.Key(i))
 		}
 		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)

@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	groupBytes   = 4 * miB // content of one group of small puts
-	groupPuts    = 256     // and their number
-	groupsAtOnce = 2       // groups being written: one waits for the disks, one gathers
+	groupBytes   = 4 * miB   // content of one group of small puts
+	groupPuts    = 256       // their number
+	groupMeta    = 512 << 10 // and their names and attributes: a record has at most 1 MiB
+	groupsAtOnce = 2         // groups being written: one waits for the disks, one gathers
 )
 
 // packIndex is what a pack says of its members, made while it is written.
@@ -36,6 +37,15 @@ type small struct {
 	put  Put
 	data []byte
 	done chan outcome
+}
+
+// meta returns about how many bytes of a record the put takes.
+func (it *small) meta() int {
+	n := 256 + len(it.put.Name)
+	for k, v := range it.put.Attr.Xattrs {
+		n += 8 + len(k) + len(v)
+	}
+	return n
 }
 
 type outcome struct {
@@ -114,11 +124,12 @@ func (g *grouper) gather() []*small {
 	case <-g.s.ctx.Done():
 		return nil
 	}
-	for bytes := len(items[0].data); bytes < groupBytes && len(items) < groupPuts; {
+	bytes, meta := len(items[0].data), items[0].meta()
+	for bytes < groupBytes && meta < groupMeta && len(items) < groupPuts {
 		select {
 		case it := <-g.in:
 			items = append(items, it)
-			bytes += len(it.data)
+			bytes, meta = bytes+len(it.data), meta+it.meta()
 		default:
 			return items
 		}
@@ -155,10 +166,10 @@ func (s *Store) putGroup(items []*small) {
 
 // putPack writes one pack and commits its members, each accepted or refused by
 // itself.
-func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) ([]outcome, error) {
+func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) (outs []outcome, err error) {
 	upload := newUploadID()
 	s.pins.add(upload)
-	defer s.pins.release(upload)
+	defer func() { s.pins.settle(upload, err) }()
 	index := &packIndex{}
 	var content []io.Reader
 	for _, it := range items {
@@ -183,7 +194,7 @@ func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) ([]
 		}
 		return nil, err
 	}
-	outs := make([]outcome, len(items))
+	outs = make([]outcome, len(items))
 	for i := range items {
 		outs[i] = outcome{res[i+1].Object, res[i+1].Err}
 		s.stats.putBytes.Add(items[i].put.Size)
@@ -262,13 +273,13 @@ func (s *Store) PackInline(ctx context.Context) error {
 
 // packContents writes one pack of inline contents. The commit compares: contents
 // that moved or went meanwhile are skipped.
-func (s *Store) packContents(ctx context.Context, batch []Content) error {
+func (s *Store) packContents(ctx context.Context, batch []Content) (err error) {
 	if len(batch) == 0 {
 		return nil
 	}
 	upload := newUploadID()
 	s.pins.add(upload)
-	defer s.pins.release(upload)
+	defer func() { s.pins.settle(upload, err) }()
 	index := &packIndex{}
 	code := erasure.Code{K: 1, M: 1}
 	var content []io.Reader
@@ -295,8 +306,11 @@ func (s *Store) packContents(ctx context.Context, batch []Content) error {
 	return err
 }
 
+const maxNames = 16 * miB
+
 // nameMembers adds a line for every version that refers to a content, so that the
-// pack alone can tell its names. A content of very many names gets the first 64.
+// pack alone can tell its names. A content of very many names gets the first 64, and
+// one when the lines are long already.
 func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload UploadID, m Member) error {
 	n := 0
 	for obj, err := range s.cat.Referrers(ctx, m.ID) {
@@ -304,7 +318,7 @@ func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload Upload
 			return err
 		}
 		index.add(upload, &Put{Name: obj.Name, Attr: obj.Attr, Policy: obj.Policy, ID: m.ID, Size: m.Size, Offset: m.Offset})
-		if n++; n == 64 {
+		if n++; n == 64 || len(index.lines) > maxNames {
 			break
 		}
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // pins counts who in this process still needs an upload: puts under way and open
 // readers. Collection leaves what is pinned alone.
@@ -23,6 +26,15 @@ func (p *pins) release(id UploadID) {
 	defer p.mu.Unlock()
 	if p.n[id]--; p.n[id] == 0 {
 		delete(p.n, id)
+	}
+}
+
+// settle releases an upload after an attempt to commit that ended with err. If it is
+// not certain that no record names the upload it stays pinned as long as the store is
+// open: what a record that takes effect late relies on must not be collected.
+func (p *pins) settle(id UploadID, err error) {
+	if !errors.Is(err, ErrUncertain) {
+		p.release(id)
 	}
 }
 

@@ -104,7 +104,7 @@ func (s *Store) smallPut(name string, data []byte, opts PutOptions) (Put, error)
 // check compares what was read with what was announced.
 func (o PutOptions) check(id ID, size int64) error {
 	if o.Size > 0 && size != o.Size {
-		return fmt.Errorf("%w: the source has %d bytes, %d were announced", io.ErrUnexpectedEOF, size, o.Size)
+		return wrongSize(size, o.Size)
 	}
 	if !o.ID.IsZero() && id != o.ID {
 		return fmt.Errorf("%w: the source hashes to %v, expected %v", ErrCorrupt, id, o.ID)
@@ -118,8 +118,9 @@ func (s *Store) putStream(ctx context.Context, name string, r io.Reader, opts Pu
 	if err != nil {
 		return Object{}, err
 	}
-	defer s.pins.release(p.Upload)
-	return s.commitPut(ctx, p)
+	obj, err := s.commitPut(ctx, p)
+	s.pins.settle(p.Upload, err)
+	return obj, err
 }
 
 // stageStream writes the extents of an object and returns the command that makes
@@ -140,7 +141,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 		}
 	}
 	if err != nil {
-		s.pins.release(ref.upload)
+		s.pins.settle(ref.upload, err)
 		return Put{}, err
 	}
 	s.stats.putBytes.Add(w.size)
@@ -267,13 +268,22 @@ func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, e
 		h.data = h.data[:len(h.data)+n]
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			h.whole = true
+			if have := int64(len(h.data)); have < room*3/4 { // it waits for its group: give back the rest
+				h.data = bytes.Clone(h.data)
+				s.heads.Release(room - have)
+				room = have
+			}
 			return h, nil
 		}
 		if err != nil {
 			h.release()
 			return nil, sourceError(err)
 		}
-		if limit > MaxSmall || size > 0 {
+		if size > 0 {
+			h.release()
+			return nil, wrongSize(int64(limit), size)
+		}
+		if limit > MaxSmall {
 			return h, nil
 		}
 	}

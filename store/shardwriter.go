@@ -78,10 +78,12 @@ func (sw *shardWriter) end(h header) {
 		sw.write(manifests)
 		sw.write(tail)
 		sw.flush()
-		// A crash before Commit leaves nothing visible; after it, a whole blob
-		// that no record names.
-		sw.try(func() error { return sw.disk.commit(sw.out) })
-		return
+		if sw.err == nil {
+			// A crash before Commit leaves nothing visible; after it, a whole blob
+			// that no record names.
+			sw.try(func() error { return sw.disk.commit(sw.out) })
+			return
+		}
 	}
 	if sw.out != nil {
 		sw.out.Abort()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 
@@ -81,15 +82,21 @@ func sourceError(err error) error { return fmt.Errorf("read source: %w", err) }
 // and is collected after the next open.
 func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (written, error) {
 	in := &lookahead{r: r}
+	if ref.size >= 0 {
+		in.r = io.LimitReader(r, ref.size+1) // one byte more shows that it is longer
+	}
 	var all []Extent
 	recorded := 0
 	more, err := in.more()
 	for err == nil && more {
 		if recorded < len(all) {
-			recorded = len(all) // from here on the log may name them
-			// A crash here leaves an open upload of this epoch: nothing visible,
+			// A crash after it leaves an open upload of this epoch: nothing visible,
 			// killed by a collection after the next open.
-			if err = s.commitOne(ctx, AddExtent{all[len(all)-1]}); err != nil {
+			err = s.commitOne(ctx, AddExtent{all[len(all)-1]})
+			if err == nil || errors.Is(err, ErrUncertain) {
+				recorded = len(all) // from here on the log may name them
+			}
+			if err != nil {
 				break
 			}
 		}
@@ -100,13 +107,18 @@ func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (writt
 		}
 	}
 	if err == nil && ref.size >= 0 && in.n != ref.size {
-		err = fmt.Errorf("%w: the source has %d bytes, %d were announced", io.ErrUnexpectedEOF, in.n, ref.size)
+		err = wrongSize(in.n, ref.size)
 	}
 	if err != nil {
 		s.discard(all[recorded:])
 		return written{}, err
 	}
 	return written{id: streamID(all), size: in.n, extents: all[recorded:]}, nil
+}
+
+// wrongSize is the error for a source of n bytes, or more.
+func wrongSize(n, announced int64) error {
+	return fmt.Errorf("%w: the source has %d bytes or more, %d were announced", io.ErrUnexpectedEOF, n, announced)
 }
 
 // streamID folds the hashes of all extents of a stream to its id.

@@ -21,6 +21,8 @@ import (
 var (
 	ctx     = context.Background()
 	storeID = [16]byte{0xbf, 1}
+
+	baseTime = time.Unix(1_800_000_000, 0)
 )
 
 // rig is a catalog over two copies of a log and a view, on one file system.
@@ -44,7 +46,7 @@ func openLog(fs durable.FS) (*journal.Journal, error) {
 // newRig opens a catalog on fs; change adapts its options.
 func newRig(t testing.TB, fs durable.FS, change ...func(*catalog.Options)) *rig {
 	t.Helper()
-	r := &rig{t: t, fs: fs, now: time.Unix(1_800_000_000, 0)}
+	r := &rig{t: t, fs: fs, now: baseTime}
 	r.open(change...)
 	return r
 }

@@ -101,6 +101,9 @@ func (m *model) put(p store.Put) error {
 		return catalog.ErrExpired
 	}
 	own := store.Content{ID: p.ID, Size: p.Size, Inline: p.Inline}
+	if p.Size > 0 {
+		own.Code = p.Code
+	}
 	if p.Size > 0 && len(p.Inline) == 0 {
 		if u == nil {
 			return catalog.ErrExpired
@@ -148,10 +151,16 @@ func (m *model) relies(p store.Put, own store.Content) bool {
 	if c == nil {
 		return false
 	}
+	if c.Size == 0 {
+		return true
+	}
+	if c.Code.M < p.Code.M {
+		return false
+	}
 	if c.Upload.IsZero() {
 		return true
 	}
-	if c.Upload == p.Distrust || c.Code.M < p.Code.M {
+	if c.Upload == p.Distrust {
 		return false
 	}
 	lost := m.missing(m.uploads[c.Upload]) > 0

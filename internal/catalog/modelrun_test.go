@@ -93,6 +93,9 @@ func (g *gen) put() store.Put {
 	switch content := g.oneOf("A", "B", "C", ""); g.IntN(5) {
 	case 0, 1:
 		p = inline(g.name(), content, n)
+		if g.IntN(3) == 0 {
+			p.Code = erasure.Code{K: 2, M: 1 + g.IntN(2)} // of the pack to come
+		}
 	case 2:
 		p = located(g.name(), "L"+content, 1000, n, g.epoch())
 		if g.IntN(3) == 0 {
@@ -205,12 +208,12 @@ func (g *gen) pack() store.Extent {
 // TestModel compares the whole visible state after every record.
 func TestModel(t *testing.T) {
 	rng := seeded(t)
-	rounds, records := 12, 120
+	rounds, records := 8, 120
 	if testing.Short() {
 		rounds = 2 // with the race detector
 	}
 	if os.Getenv("BLOCKFRAME_HEAVY") != "" {
-		rounds = 400
+		rounds = 200
 	}
 	for range rounds {
 		r := memRig(t)

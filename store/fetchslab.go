@@ -16,9 +16,10 @@ type fetch struct {
 	lo, hi  int64         // the part of the stored stream that is wanted of it
 	done    chan struct{} // closed when cols and bad are final
 
-	cols [][]byte      // memory of each column, stripe by stripe; nil: not fetched
-	good [][]bool      // [column][stripe]: verified
-	bad  map[int]error // data blocks, counted from the first of the fetch, that are lost
+	cols  [][]byte      // memory of each column, stripe by stripe; nil: not fetched
+	asked []bool        // by column: somebody reads into its place in the slab, or did
+	good  [][]bool      // [column][stripe]: verified
+	bad   map[int]error // data blocks, counted from the first of the fetch, that are lost
 }
 
 // columnRead is the outcome of reading one column of a fetch.
@@ -34,10 +35,11 @@ type columnRead struct {
 func (f *fetch) run(ctx context.Context) {
 	defer close(f.done)
 	n := len(f.x.e.Shards)
-	f.cols, f.good = make([][]byte, n), make([][]bool, n)
+	f.cols, f.good, f.asked = make([][]byte, n), make([][]bool, n), make([]bool, n)
 	ch := make(chan columnRead, n)
 	var errands []*errand
 	for _, c := range f.choose() {
+		f.asked[c] = true
 		errands = append(errands, f.readColumn(ctx, c, ch))
 	}
 	timer := time.NewTimer(f.s.patience(&f.x.e, f.stripes))
@@ -205,9 +207,12 @@ func (f *fetch) computeStripe(ctx context.Context, s int, missing []int) {
 		}
 	}
 	for _, c := range missing {
-		if f.cols[c] == nil {
-			// A late read may still write to the slab, so it gets memory of its own.
+		switch {
+		case f.cols[c] != nil:
+		case f.asked[c]: // a late read may still write to the slab
 			f.cols[c] = make([]byte, f.stripes*BlockSize)
+		default:
+			f.cols[c] = f.memory(c)
 		}
 		blocks[c] = f.cols[c][s*BlockSize:][:0:BlockSize]
 	}

@@ -147,6 +147,7 @@ func stripeBytes(c erasure.Code) int64 { return int64(c.Shards()) * BlockSize }
 // make returns a slab whose n bytes were acquired.
 func (p *slabs) make(c erasure.Code, stripes int, n int64) *slab {
 	s := &slab{code: c, stripes: stripes, pool: p, loan: n, buf: p.memory(int(n))}
+	s.loan += int64(cap(s.buf)) - n
 	s.refs.Store(1)
 	return s
 }
@@ -160,19 +161,26 @@ func (p *slabs) single(c erasure.Code) *slab {
 }
 
 // memory returns n bytes: idle ones of that size, or new ones after dropping as
-// much idle memory as the budget demands.
+// much idle memory as the budget demands. Rather than that it lends the smallest idle
+// piece that is larger, all of it: what is dropped is garbage, and the collector lets
+// as much of it gather as there is memory in use.
 func (p *slabs) memory(n int) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lent += int64(n)
-	if list := p.idle[n]; len(list) > 0 {
-		b := list[len(list)-1]
-		p.idle[n] = list[:len(list)-1]
-		p.bytes -= int64(n)
+	if b := p.take(n); b != nil {
+		p.lent += int64(n)
 		return b
 	}
+	if p.lent+p.bytes+int64(n) > p.budget {
+		if b := p.larger(n); b != nil {
+			p.lent += int64(cap(b))
+			return b
+		}
+	}
+	p.lent += int64(n)
 	for size, list := range p.idle {
 		for len(list) > 0 && p.lent+p.bytes > p.budget {
+			list[len(list)-1] = nil
 			list = list[:len(list)-1]
 			p.bytes -= int64(size)
 		}
@@ -181,18 +189,46 @@ func (p *slabs) memory(n int) []byte {
 	return frame.Aligned(n)
 }
 
+// take returns an idle piece of that size, or nil. p.mu is held.
+func (p *slabs) take(size int) []byte {
+	list := p.idle[size]
+	if len(list) == 0 {
+		return nil
+	}
+	b := list[len(list)-1]
+	list[len(list)-1] = nil
+	p.idle[size] = list[:len(list)-1]
+	p.bytes -= int64(size)
+	return b
+}
+
+// larger returns n bytes of the smallest idle piece that is larger, if the budget
+// has room for lending all of it, or nil. p.mu is held.
+func (p *slabs) larger(n int) []byte {
+	best := 0
+	for size, list := range p.idle {
+		if len(list) > 0 && size > n && (best == 0 || size < best) {
+			best = size
+		}
+	}
+	if best == 0 || !p.sem.TryAcquire(int64(best-n)) {
+		return nil
+	}
+	return p.take(best)[:n:best]
+}
+
 func (p *slabs) put(s *slab) {
 	if s.loan == 0 {
 		return
 	}
-	n := int64(len(s.buf))
+	n := int64(cap(s.buf))
 	p.mu.Lock()
 	p.lent -= n
 	if s.reader {
-		p.toReaders -= n
+		p.toReaders -= int64(len(s.buf))
 	}
 	if p.lent+p.bytes+n <= p.budget {
-		p.idle[len(s.buf)] = append(p.idle[len(s.buf)], s.buf)
+		p.idle[int(n)] = append(p.idle[int(n)], s.buf[:n])
 		p.bytes += n
 	}
 	p.mu.Unlock()

@@ -29,9 +29,10 @@ type flood struct {
 	noise []byte
 }
 
-func newFlood(seed uint64, n int64) *flood {
-	return &flood{n: n, seed: seed, noise: content(byte(seed), 1<<20)}
-}
+func newFlood(seed uint64, n int64) *flood { return &flood{n: n, seed: seed, noise: floodNoise()} }
+
+// floodNoise is what all floods are made of.
+var floodNoise = sync.OnceValue(func() []byte { return content(0, 1<<20) })
 
 func (f *flood) Read(p []byte) (n int, err error) {
 	for n < len(p) && f.at < f.n {

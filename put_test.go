@@ -136,7 +136,7 @@ func (f failing) Read(p []byte) (int, error) {
 // A source that fails, and a context that ends, leave nothing.
 func TestSourceFails(t *testing.T) {
 	ctx := context.Background()
-	st := fresh(t, 1)
+	st := fresh(t, 3)
 	broken := errors.New("the cable was pulled")
 	for _, size := range []int{0, 100, 200_000, 2 << 20} {
 		_, err := st.Put(ctx, "f", failing{bytes.NewReader(content(1, size)), broken}, blockframe.PutOptions{})
@@ -146,7 +146,11 @@ func TestSourceFails(t *testing.T) {
 	cancel()
 	_, err := st.Put(gone, "f", strings.NewReader("1"), blockframe.PutOptions{})
 	require.ErrorIs(t, err, context.Canceled)
+	_, err = st.Put(gone, "f", bytes.NewReader(content(1, 1<<20)), blockframe.PutOptions{})
+	require.ErrorIs(t, err, context.Canceled)
 	requireUntouched(t, st, nil)
+	put(t, st, "after", content(1, 1<<20))
+	require.Zero(t, st.Stats().Queued, "who gives up says nothing of the disks")
 }
 
 // R14: names that would lead out of the store, or could not be shown, are refused

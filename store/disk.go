@@ -30,6 +30,7 @@ type disk struct {
 	mu    sync.Mutex
 	usage Usage
 	asked time.Time // of usage, or of the last try while off
+	known bool      // usage was read, or could not be
 	fails int
 	off   error // why the backend is not used for new extents
 }
@@ -75,21 +76,31 @@ func isHealth(err error) bool {
 func (d *disk) target(ctx context.Context, reserve float64) (Target, bool) {
 	if d.due() {
 		u, err := d.Usage(ctx)
-		d.mu.Lock()
-		if d.usage, d.off = u, nil; err != nil {
-			d.off = fmt.Errorf("usage: %w", err)
-		} else {
-			d.fails = 0
-		}
-		d.mu.Unlock()
+		d.learned(u, err, ctx.Err() != nil)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, d.off == nil
 }
 
+// learned takes note of an answer of Usage. One that was given up on says nothing of
+// the backend: the next caller asks again.
+func (d *disk) learned(u Usage, err error, gaveUp bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+		d.usage, d.off, d.fails, d.known = u, nil, 0, true
+	case gaveUp:
+		d.asked = time.Time{}
+	default:
+		d.usage, d.off, d.known = Usage{}, fmt.Errorf("usage: %w", err), true
+	}
+}
+
 // due reports whether it is time to ask the backend for its space, and for a sign
-// of life if it is off. Of several callers one is told so.
+// of life if it is off. Of several callers one is told so; at first, while nothing
+// is known of the backend, all are.
 func (d *disk) due() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +109,7 @@ func (d *disk) due() bool {
 		every = retryAfter
 	}
 	now := time.Now()
-	if !d.asked.IsZero() && now.Sub(d.asked) < every {
+	if d.known && now.Sub(d.asked) < every {
 		return false
 	}
 	d.asked = now

@@ -37,6 +37,9 @@ type Reader struct {
 
 // Open returns a reader of a version of an object. The caller closes it.
 func (s *Store) Open(ctx context.Context, obj Object) (*Reader, error) {
+	if s.ctx.Err() != nil {
+		return nil, fmt.Errorf("open %s: %w", obj.Name, fs.ErrClosed)
+	}
 	c, err := s.cat.Content(ctx, obj.ID)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", obj.Name, err)
@@ -104,12 +107,16 @@ func (r *Reader) readSome(p []byte, off int64) (int, error) {
 	if err == nil || r.ctx.Err() != nil {
 		return n, err
 	}
-	// The content may have moved since the reader was opened: ask once more where
-	// it is before this counts as damage.
+	// The content may have moved since the reader was opened, or its blobs may have
+	// been replaced: ask once more where they are before this counts as damage.
 	if moved, merr := r.moved(c); merr == nil && moved.Inline != nil {
 		return copy(p, moved.Inline[off:]), nil
 	} else if merr == nil {
 		if n, err2 := r.readBlock(p, moved, off); err2 == nil {
+			return n, nil
+		}
+	} else if r.outdated(c.Offset + off) {
+		if n, err = r.readBlock(p, c, off); err == nil {
 			return n, nil
 		}
 	}
@@ -146,6 +153,15 @@ func (r *Reader) moved(old Content) (Content, error) {
 	r.s.pins.release(r.c.Upload)
 	r.c, r.step = c, 0
 	return c, nil
+}
+
+// outdated reports whether the record of the extent that holds a position of the
+// stored stream may have changed since it was read.
+func (r *Reader) outdated(pos int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.last
+	return x == nil || x.stale.Load() || pos < x.e.Offset || pos >= x.e.Offset+x.e.Length
 }
 
 var errSame = errors.New("store: content did not move")

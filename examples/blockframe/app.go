@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/spf13/cobra"
 )
@@ -48,6 +49,7 @@ func (e usageError) Unwrap() error { return e.error }
 // run runs one command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	a.out = bufio.NewWriter(a.stdout)
+	a.stderr = &locked{w: a.stderr}
 	root := a.command()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -63,6 +65,18 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	a.fail(err)
 	return code(err)
+}
+
+// locked lets several goroutines write: what the store logs comes from its own.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // command builds the tree of commands.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 
@@ -67,10 +68,11 @@ func (a *app) fail(err error) {
 		writeJSON(a.stderr, row)
 		return
 	}
-	fmt.Fprintf(a.stderr, "blockframe: %v\n", err)
+	msg := fmt.Sprintf("blockframe: %v\n", err)
 	if h := hint(err); h != "" {
-		fmt.Fprintf(a.stderr, "  %s\n", h)
+		msg += fmt.Sprintf("  %s\n", h)
 	}
+	io.WriteString(a.stderr, msg) // in one piece: others write there too
 }
 
 // remark says something on standard error that is no error, unless --quiet.

@@ -43,6 +43,9 @@ func readTree(t testing.TB, root string) map[string]inTree {
 	return all
 }
 
+// manyFiles is the number of files in one part of the tree: more than a batch holds.
+const manyFiles = batchEntries + 10
+
 // makeOddTree makes a tree with one of everything: sizes around the limits of
 // inline, packed and streamed contents, modes, owners, times, links to and from
 // nowhere, empty directories, and extended attributes where there are any.
@@ -54,7 +57,7 @@ func makeOddTree(t testing.TB, root string) {
 	for _, dir := range []string{"empty", "deep/er/and/deeper", "closed"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
-	for i := range 1010 { // more than one batch
+	for i := range manyFiles {
 		write(t, filepath.Join(root, "many", fmt.Sprint(i%10), fmt.Sprint(i)), byte(i), i)
 	}
 	for target, name := range map[string]string{"sizes/1": "link", "/does/not/exist": "dangling", "..": "deep/up", "empty": "dirlink", "loop": "loop"} {
@@ -78,6 +81,9 @@ func makeOddTree(t testing.TB, root string) {
 // put -r and get -r give back the same tree, metadata included, and a second put
 // changes nothing.
 func TestTreeRoundTrip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a thousand synced files, three times, under the race detector")
+	}
 	home, _ := newStore(t, 3)
 	src, dst := filepath.Join(t.TempDir(), "tree"), filepath.Join(t.TempDir(), "restored")
 	makeOddTree(t, src)
@@ -86,18 +92,20 @@ func TestTreeRoundTrip(t *testing.T) {
 		t.Log("the filesystem takes no extended attributes: they are not compared")
 	}
 	want := readTree(t, src)
-	require.Contains(t, ok(t, "--store", home, "put", "-r", src), "stored 1025 files")
+	require.Contains(t, ok(t, "--store", home, "put", "-r", src), fmt.Sprintf("stored %d files", manyFiles+15))
 	rows := lines(t, ok(t, "--store", home, "--json", "ls"))
 	require.Len(t, rows, len(want))
 
-	require.Contains(t, ok(t, "--store", home, "get", "-r", "tree", "-o", dst), "restored 1025 files")
+	require.Contains(t, ok(t, "--store", home, "get", "-r", "tree", "-o", dst), fmt.Sprintf("restored %d files", manyFiles+15))
 	requireTree(t, want, dst)
 	if xattrs {
 		require.NotEmpty(t, want["sizes/1"].attr.Xattrs)
 	}
 
 	// Again: the same versions, and nothing overwritten without --force.
-	ok(t, "--store", home, "put", "-r", src)
+	for _, sub := range []string{"sizes", "deep", "closed"} {
+		ok(t, "--store", home, "put", "-r", filepath.Join(src, sub), "--name", "tree/"+sub)
+	}
 	require.Equal(t, rows, lines(t, ok(t, "--store", home, "--json", "ls")))
 	r := exits(t, exitError, "--store", home, "get", "-r", "tree", "-o", dst)
 	require.Contains(t, r.err, "exists, and was left as it is")

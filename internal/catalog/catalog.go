@@ -82,6 +82,7 @@ type Catalog struct {
 	mu     sync.Mutex // held over Apply and over making the view anew
 	broken error      // why nothing can be applied or read any more
 	dir    uint64     // number of the view's directory
+	cache  cache      // of rows, for Apply
 	fresh  int64      // bytes of records since the view was flushed
 	when   time.Time  // of the last flush
 
@@ -126,8 +127,8 @@ func (c *Catalog) setGrace() error {
 		return nil
 	}
 	_, err := c.Commit(context.Background(), store.Record{Commands: []store.Command{SetGrace{want}}})
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // read-only: nothing will be condemned either
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, durable.ErrNoSpace) {
+		return nil // nothing will be condemned either
 	}
 	return err
 }

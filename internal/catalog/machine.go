@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
 )
@@ -55,8 +54,7 @@ func be64s(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // machine applies records to a batch, one behind the other.
 type machine struct {
-	base kv.Reader // the batch
-	into kv.Writer // the batch
+	view *cache // over the batch
 	meta *meta
 	sets []RowSet
 }
@@ -76,16 +74,18 @@ func (m *machine) record(index uint64, data []byte) ([]store.Result, error) {
 	if err != nil {
 		return nil, &logError{fmt.Errorf("record %d: %w", index, err)}
 	}
-	m.meta.stamp(index, data, e)
-	over := kv.NewOverlay(m.base)
-	results, err := m.commands(over, index, e)
+	m.meta.stamp(index, e)
+	results, err := m.commands(index, e)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.rowSets(over, index, e, results); err != nil {
-		return nil, err
-	}
-	return results, over.Merge(m.into)
+	return results, m.rowSets(index, e, results)
+}
+
+// layer is what an overlay lies over and is merged into.
+type layer interface {
+	kv.Reader
+	kv.Writer
 }
 
 // stamp moves the clocks on. The retention clock counts the time that the store
@@ -93,7 +93,7 @@ func (m *machine) record(index uint64, data []byte) ([]store.Result, error) {
 // one incarnation, and between incarnations what the clocks claim, up to
 // catchUp. So no setting of a clock moves it by more than that, and only when
 // the store is opened.
-func (m *meta) stamp(index uint64, data []byte, e *Entry) {
+func (m *meta) stamp(index uint64, e *Entry) {
 	now := e.Time.UnixNano()
 	switch {
 	case m.applied == 0:
@@ -103,18 +103,20 @@ func (m *meta) stamp(index uint64, data []byte, e *Entry) {
 	default:
 		m.clock += max(0, min(now-m.time, int64(catchUp)))
 	}
-	m.applied, m.hash = index, frame.Sum(data)
+	m.applied = index
 	m.time = max(now, m.time+1)
 	m.node, m.incarnation = e.Node, e.Incarnation
 }
 
-// commands applies the commands of a record to over.
-func (m *machine) commands(over *kv.Overlay, index uint64, e *Entry) ([]store.Result, error) {
+// commands applies the commands of a record.
+func (m *machine) commands(index uint64, e *Entry) ([]store.Result, error) {
 	results := make([]store.Result, len(e.Commands))
 	before, refused := *m.meta, error(nil)
-	all := over
-	if !e.Each {
-		all = kv.NewOverlay(over)
+	var all layer = m.view
+	var held *kv.Overlay // until it is known that no command is refused
+	if !e.Each && len(e.Commands) > 1 {
+		held = kv.NewOverlay(m.view)
+		all = held
 	}
 	for i, c := range e.Commands {
 		res, err := m.command(all, index, uint32(i), c)
@@ -127,21 +129,21 @@ func (m *machine) commands(over *kv.Overlay, index uint64, e *Entry) ([]store.Re
 			break
 		}
 	}
-	if e.Each {
+	if held == nil {
 		return results, nil
 	}
 	if refused == nil {
-		return results, all.Merge(over)
+		return results, held.Merge(m.view)
 	}
 	*m.meta = before
 	for i := range results {
 		results[i] = store.Result{Err: refused}
 	}
-	return results, m.abandon(over, index, e.Commands)
+	return results, m.abandon(m.view, index, e.Commands)
 }
 
 // command applies one command, whose effects go to over unless it is refused.
-func (m *machine) command(over *kv.Overlay, index uint64, seq uint32, c store.Command) (store.Result, error) {
+func (m *machine) command(over layer, index uint64, seq uint32, c store.Command) (store.Result, error) {
 	before := *m.meta
 	t := m.tx(over, index, seq)
 	res := t.apply(c)
@@ -160,14 +162,14 @@ func (m *machine) command(over *kv.Overlay, index uint64, seq uint32, c store.Co
 	return store.Result{Err: res.Err}, nil
 }
 
-func (m *machine) tx(over *kv.Overlay, index uint64, seq uint32) *tx {
+func (m *machine) tx(over layer, index uint64, seq uint32) *tx {
 	w := kv.NewOverlay(over)
 	return &tx{rows: rows{r: w}, w: w, meta: m.meta, index: index, seq: seq, now: m.meta.time}
 }
 
 // abandon settles the uploads that refused puts named: from here on they are
 // known by references alone, and they have none.
-func (m *machine) abandon(over *kv.Overlay, index uint64, commands []store.Command) error {
+func (m *machine) abandon(over layer, index uint64, commands []store.Command) error {
 	named := map[store.UploadID]bool{}
 	for _, c := range commands {
 		if p, ok := c.(store.Put); ok {
@@ -204,10 +206,10 @@ func (m *machine) abandon(over *kv.Overlay, index uint64, commands []store.Comma
 }
 
 // rowSets lets the other row sets see what happened.
-func (m *machine) rowSets(over *kv.Overlay, index uint64, e *Entry, results []store.Result) error {
+func (m *machine) rowSets(index uint64, e *Entry, results []store.Result) error {
 	info := Info{Index: index, Time: nanoTime(m.meta.time), Entry: e}
 	for _, s := range m.sets {
-		if err := s.Apply(newRowTx(s, over), info, results); err != nil {
+		if err := s.Apply(newRowTx(s, m.view), info, results); err != nil {
 			err = fmt.Errorf("record %d: rows of %s: %w", index, s.Name(), err)
 			if !errors.Is(err, kv.ErrFailed) {
 				err = &logError{err} // the view is not to blame
@@ -317,12 +319,12 @@ type RowTx interface {
 // rowTx keeps a row set below its own prefix.
 type rowTx struct {
 	prefix []byte
-	over   *kv.Overlay
 	r      kv.Reader
+	w      kv.Writer
 }
 
-func newRowTx(s RowSet, over *kv.Overlay) *rowTx {
-	return &rowTx{prefix: rowPrefix(s), over: over, r: over}
+func newRowTx(s RowSet, over layer) *rowTx {
+	return &rowTx{prefix: rowPrefix(s), r: over, w: over}
 }
 
 func rowPrefix(s RowSet) []byte { return key(tForeign, s.Name(), byte(0)) }
@@ -330,8 +332,8 @@ func rowPrefix(s RowSet) []byte { return key(tForeign, s.Name(), byte(0)) }
 func (t *rowTx) key(k []byte) []byte { return slices.Concat(t.prefix, k) }
 
 func (t *rowTx) Get(k []byte) ([]byte, bool, error) { return t.r.Get(t.key(k)) }
-func (t *rowTx) Set(k, v []byte) error              { return t.over.Set(t.key(k), v) }
-func (t *rowTx) Delete(k []byte) error              { return t.over.Delete(t.key(k)) }
+func (t *rowTx) Set(k, v []byte) error              { return t.w.Set(t.key(k), v) }
+func (t *rowTx) Delete(k []byte) error              { return t.w.Delete(t.key(k)) }
 
 func (t *rowTx) Scan(lo, hi []byte) iter.Seq2[kv.KV, error] {
 	end := after(t.prefix)

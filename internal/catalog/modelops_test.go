@@ -97,14 +97,15 @@ func (m *model) put(p store.Put) error {
 		}
 	}
 	u := m.uploads[p.Upload]
-	if u != nil && u.State == store.UploadDead {
+	here := p.Size == 0 || len(p.Inline) > 0 // the upload does not matter
+	if u != nil && u.State == store.UploadDead && !here {
 		return catalog.ErrExpired
 	}
 	own := store.Content{ID: p.ID, Size: p.Size, Inline: p.Inline}
 	if p.Size > 0 {
 		own.Code = p.Code
 	}
-	if p.Size > 0 && len(p.Inline) == 0 {
+	if !here {
 		if u == nil {
 			return catalog.ErrExpired
 		}
@@ -130,7 +131,9 @@ func (m *model) put(p store.Put) error {
 		if !m.relies(p, own) {
 			m.place(own)
 		}
-		m.abandon(p.Upload)
+		if !here {
+			m.abandon(p.Upload)
+		}
 		return nil
 	}
 	n, err := m.slot(p.Name, n, p.Attr)
@@ -141,7 +144,9 @@ func (m *model) put(p store.Put) error {
 		m.place(own)
 	}
 	m.add(n, store.Object{ID: p.ID, Size: p.Size, Attr: p.Attr, Policy: p.Policy, Upload: p.Upload})
-	m.abandon(p.Upload)
+	if !here {
+		m.abandon(p.Upload)
+	}
 	return nil
 }
 

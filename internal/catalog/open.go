@@ -101,6 +101,7 @@ func (c *Catalog) anew(last uint64) error {
 
 // try opens the view in viewDir and applies the records up to last that it lacks.
 func (c *Catalog) try(last uint64) (err error) {
+	c.cache.forget()
 	db, err := kv.Open(kv.Options{FS: c.opts.FS, Dir: c.viewDir(), Logger: c.log, MemTable: c.opts.MemTable, Cache: c.opts.Cache})
 	if err != nil {
 		return err
@@ -208,22 +209,28 @@ func (c *Catalog) group(db *kv.DB, before *meta, first uint64, records [][]byte)
 		return nil, nil, err
 	}
 	after := *before
-	m := machine{base: b, into: b, meta: &after, sets: c.opts.Rows}
+	c.cache.batch = b
+	m := machine{view: &c.cache, meta: &after, sets: c.opts.Rows}
 	results := make([][]store.Result, len(records))
 	for i, data := range records {
 		if results[i], err = m.record(first+uint64(i), data); err != nil {
-			b.Drop()
-			return nil, nil, err
+			break
 		}
 		c.fresh += int64(len(data))
 	}
-	if err := b.Set([]byte{tMeta}, after.encode()); err != nil {
+	if err == nil {
+		after.hash = frame.Sum(records[len(records)-1])
+		err = b.Set([]byte{tMeta}, after.encode())
+	}
+	if err != nil {
 		b.Drop()
+		c.cache.forget()
 		return nil, nil, err
 	}
 	// A crash from here on takes the view back to an earlier group, and the
 	// log gives the rest again.
 	if err := b.Commit(); err != nil {
+		c.cache.forget()
 		return nil, nil, err
 	}
 	return &after, results, c.flush(db)

@@ -67,8 +67,11 @@ func (t *tx) store(p *store.Put, n *node, cur *version, c *content, own spot) st
 }
 
 // named records the extents of a put and returns its upload, nil when it has
-// none.
+// none, as for a content that is inline.
 func (t *tx) named(p *store.Put) (*upload, error) {
+	if p.Size == 0 || len(p.Inline) > 0 {
+		return nil, nil
+	}
 	for i := range p.Extents {
 		if _, _, err := t.addExtent(&p.Extents[i]); err != nil {
 			return nil, err

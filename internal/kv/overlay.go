@@ -3,7 +3,6 @@ package kv
 import (
 	"bytes"
 	"iter"
-	"maps"
 	"slices"
 )
 
@@ -14,6 +13,7 @@ import (
 type Overlay struct {
 	below Reader
 	rows  map[string]change
+	order []string // the keys of rows, by first change
 	size  int
 }
 
@@ -52,15 +52,22 @@ func (o *Overlay) Delete(key []byte) error {
 
 func (o *Overlay) put(key []byte, c change) {
 	o.size += len(key) + len(c.value)
-	o.rows[string(key)] = c
+	if _, known := o.rows[string(key)]; known {
+		o.rows[string(key)] = c
+		return
+	}
+	k := string(key)
+	o.rows[k] = c
+	o.order = append(o.order, k)
 }
 
 // Len returns about how many bytes the changes take.
 func (o *Overlay) Len() int { return o.size }
 
-// Merge makes the changes on w, in order of their keys, and empties o.
+// Merge makes the changes on w, in the order in which their keys were first
+// changed, and empties o.
 func (o *Overlay) Merge(w Writer) error {
-	for _, key := range slices.Sorted(maps.Keys(o.rows)) {
+	for _, key := range o.order {
 		c := o.rows[key]
 		var err error
 		if c.deleted {
@@ -79,7 +86,7 @@ func (o *Overlay) Merge(w Writer) error {
 // Forget drops the changes.
 func (o *Overlay) Forget() {
 	clear(o.rows)
-	o.size = 0
+	o.order, o.size = o.order[:0], 0
 }
 
 // Scan yields the rows whose keys lie in [lo, hi), in order. Changes made
@@ -116,7 +123,7 @@ func (o *Overlay) Scan(lo, hi []byte) iter.Seq2[KV, error] {
 // keys returns the changed keys in [lo, hi), sorted.
 func (o *Overlay) keys(lo, hi []byte) []string {
 	var keys []string
-	for key := range o.rows {
+	for _, key := range o.order {
 		k := []byte(key)
 		if bytes.Compare(k, lo) >= 0 && (hi == nil || bytes.Compare(k, hi) < 0) {
 			keys = append(keys, key)

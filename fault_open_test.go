@@ -1,0 +1,286 @@
+package blockframe_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blockframe/blockframe"
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
+)
+
+// R6: each disk operation of an Open that has something to recover fails once, looks
+// included. Open says why, or serves everything, with the store read-only if a copy
+// of the log is to blame; and the next Open finds everything as it was.
+func TestFaultOfOpen(t *testing.T) {
+	s := shoot(t)
+	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+		for _, arm := range []durabletest.Arm{durabletest.Before, durabletest.After} {
+			for _, looks := range []bool{false, true} {
+				if looks && (arm == durabletest.After || cause == syscall.ENOSPC) {
+					continue
+				}
+				var ended atomic.Bool
+				each(t, 2000, func(i int) error {
+					if ended.Load() || looks && i%7 != 0 && !heavy {
+						return nil
+					}
+					f := &fault{sc: scene{step: step{name: "open"}}, arm: arm, cause: cause, nth: i + 1, looks: looks}
+					if err := s.faultyOpen(f); err != nil {
+						return fmt.Errorf("%v: %w", f, err)
+					}
+					if f.hit.Load() == nil {
+						ended.Store(true)
+					}
+					return nil
+				})
+			}
+		}
+	}
+}
+
+// faultyOpen opens the store with one operation failing, and then without.
+func (s *shot) faultyOpen(f *fault) error {
+	ctx := context.Background()
+	m := killed(s.fs)
+	fsys := durabletest.New(durable.Mem(m), durabletest.Options{Fault: f.strike})
+	st, err := blockframe.Open(ctx, blockframe.WithFS(s.opts, fsys))
+	fsys.SetFault(nil)
+	if err == nil {
+		got, derr := dump(ctx, st, s.names())
+		if derr != nil || got != s.want {
+			return fmt.Errorf("the store holds\n%s: %w", got, derr)
+		}
+		_, err := st.Put(ctx, "n/new", bytes.NewReader([]byte("new")), blockframe.PutOptions{Attr: attr})
+		full := f.cause == syscall.ENOSPC && errors.Is(err, blockframe.ErrNoSpace) // it takes a moment to see that there is room
+		if err != nil && !full && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, blockframe.ErrUnavailable) {
+			return fmt.Errorf("put: %w", err)
+		}
+		if errors.Is(err, fs.ErrPermission) && st.ReadOnly() == nil {
+			return fmt.Errorf("ReadOnly knows nothing of %w", err)
+		}
+		if err == nil {
+			err = st.Delete(ctx, "n/new", blockframe.DeleteOptions{All: true})
+		}
+		if cerr := st.Close(); cerr != nil && !errors.Is(cerr, f.cause) {
+			return cerr
+		}
+	} else if !errors.Is(err, f.cause) && !(f.cause == syscall.ENOSPC && errors.Is(err, blockframe.ErrNoSpace)) && !errors.Is(err, blockframe.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open: %w", err)
+	}
+	for _, after := range []*vfs.MemFS{killed(m), m.CrashClone(vfs.CrashCloneCfg{})} {
+		again := shot{opts: s.opts, fs: after, want: s.want}
+		if got, err := again.reopened(func(durable.FS) error { return nil }); err != nil || got != s.want {
+			return fmt.Errorf("opened again, the store holds\n%s: %w", got, err)
+		}
+	}
+	return nil
+}
+
+// A disk that is full fails puts with ErrNoSpace and nothing else: reads go on, what
+// needs no room is not refused for long, and when there is room again everything
+// works, without opening anew.
+func TestFullDisk(t *testing.T) {
+	ctx := context.Background()
+	for _, part := range []string{"/data/", "/tmp/", "/log/", "/view/", "/"} {
+		m := vfs.NewCrashableMem()
+		fsys := durabletest.New(durable.Mem(m), durabletest.Options{})
+		opts := crashOptions(fsys, 2)
+		st, err := blockframe.Open(ctx, opts)
+		require.NoError(t, err)
+		for i, size := range []int{10, 20_000, 300_000} {
+			require.NoError(t, putStep(fmt.Sprintf("before/%d", size), byte(i), size).do(ctx, st, nil))
+		}
+		fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
+			switch op.Kind {
+			case durabletest.Create, durabletest.Write, durabletest.Mkdir:
+				if strings.Contains(op.Name, part) && !inLog(op) {
+					return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
+				}
+			}
+			return nil
+		})
+		acked := map[string][]byte{"before/10": content(0, 10), "before/20000": content(1, 20_000), "before/300000": content(2, 300_000)}
+		for round := range 3 {
+			for i, size := range []int{10, 20_000, 300_000, mib + 5} {
+				name, data := fmt.Sprintf("full/%d/%d", round, size), content(byte(10*round+i), size)
+				_, err := st.Put(ctx, name, bytes.NewReader(data), blockframe.PutOptions{})
+				if err == nil {
+					acked[name] = data
+				} else {
+					require.ErrorIs(t, err, blockframe.ErrNoSpace, "%s, while %s is full", name, part)
+				}
+			}
+		}
+		for name := range acked {
+			if part == "/" && strings.HasPrefix(name, "full/") {
+				require.True(t, strings.HasSuffix(name, "/10"), "%s was acknowledged: the log alone has room", name)
+			}
+		}
+		for name, data := range acked {
+			requireBytes(t, data, get(t, st, name, 0), "%s, while %s is full", name, part)
+		}
+		require.NoError(t, st.ReadOnly(), "a full disk is no failed one")
+		fsys.SetFault(nil)
+		for i, size := range []int{10, 20_000, 300_000, mib + 5} {
+			name := fmt.Sprintf("room/%d", size)
+			acked[name] = content(byte(50+i), size)
+			_, err := st.Put(ctx, name, bytes.NewReader(acked[name]), blockframe.PutOptions{})
+			require.NoError(t, err, "%s, with room in %s again", name, part)
+		}
+		require.NoError(t, st.Close())
+		after := durable.Mem(m.CrashClone(vfs.CrashCloneCfg{}))
+		st = open(t, blockframe.WithFS(opts, after))
+		for name, data := range acked {
+			requireBytes(t, data, get(t, st, name, 0), name)
+		}
+		require.NoError(t, collected(ctx, st, after, opts.Dirs, true))
+	}
+}
+
+// inLog reports whether an operation writes to a segment of the log, for which there
+// is room since it was made.
+func inLog(op durabletest.Op) bool {
+	return op.Kind == durabletest.Write && strings.Contains(op.Name, "/log/") && strings.HasSuffix(op.Name, ".log")
+}
+
+// A store on full disks opens, and is read.
+func TestOpenOnFullDisk(t *testing.T) {
+	ctx := context.Background()
+	s := shoot(t)
+	for _, closed := range []bool{false, true} {
+		m := killed(s.fs)
+		if closed {
+			st, err := blockframe.Open(ctx, blockframe.WithFS(s.opts, durable.Mem(m)))
+			require.NoError(t, err)
+			require.NoError(t, st.Close())
+		}
+		fsys := durabletest.New(durable.Mem(m), durabletest.Options{})
+		fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
+			switch op.Kind {
+			case durabletest.Create, durabletest.Mkdir:
+			case durabletest.Write:
+				if inLog(op) {
+					return nil
+				}
+			default:
+				return nil
+			}
+			return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
+		})
+		st, err := blockframe.Open(ctx, blockframe.WithFS(s.opts, fsys))
+		require.NoError(t, err)
+		got, err := dump(ctx, st, s.names())
+		require.NoError(t, err)
+		require.Equal(t, s.want, got)
+		require.ErrorIs(t, putStep("x", 1, 10_000).do(ctx, st, nil), blockframe.ErrNoSpace)
+		fsys.SetFault(nil)
+		require.NoError(t, putStep("x", 1, 10_000).do(ctx, st, nil))
+		require.NoError(t, st.Close())
+	}
+}
+
+// After a failed sync of a disk it takes no writes until the store is opened again;
+// what is on it is read. After a failed sync of a copy of the log the put in flight is
+// ErrUncertain, the next is refused with the name of the copy, and nothing is
+// acknowledged with fewer copies.
+func TestFailedSync(t *testing.T) {
+	ctx := context.Background()
+	for _, part := range []string{"/d0/tmp/", "/d0/data/", "/d0/log/", "/d1/log/"} {
+		m := vfs.NewCrashableMem()
+		fsys := durabletest.New(durable.Mem(m), durabletest.Options{})
+		opts := crashOptions(fsys, 2)
+		st, err := blockframe.Open(ctx, opts)
+		require.NoError(t, err)
+		require.NoError(t, putStep("before", 1, 300_000).do(ctx, st, nil))
+		var once sync.Once
+		fsys.SetFault(func(op durabletest.Op) (f *durabletest.Fault) {
+			if (op.Kind == durabletest.Sync || op.Kind == durabletest.SyncDir) && strings.HasPrefix(op.Name, part) {
+				once.Do(func() { f = &durabletest.Fault{Arm: durabletest.Before, Err: syscall.EIO} })
+			}
+			return f
+		})
+		first := putStep("during", 2, 300_000).do(ctx, st, nil)
+		second := putStep("behind", 3, 300_000).do(ctx, st, nil)
+		fsys.Reset()
+		third := putStep("behind", 3, 300_000).do(ctx, st, nil)
+		require.Error(t, second)
+		require.Error(t, third)
+		if strings.Contains(part, "log") {
+			require.ErrorIs(t, first, blockframe.ErrUncertain)
+			require.ErrorIs(t, third, fs.ErrPermission)
+			require.ErrorContains(t, st.ReadOnly(), "input/output error")
+			require.NotContains(t, fsys.Log(), "/log/")
+		} else {
+			require.Error(t, first)
+			require.ErrorIs(t, third, blockframe.ErrUnavailable)
+			require.NotContains(t, fsys.Log(), path.Dir(part)+"/", "the disk was written to")
+			require.Error(t, st.Disks(ctx)[0].Err)
+		}
+		_, err = readAll(ctx, st, "before", 0)
+		require.NoError(t, err)
+		st.Close()
+
+		st = open(t, blockframe.WithFS(opts, durable.Mem(m.CrashClone(vfs.CrashCloneCfg{}))))
+		require.NoError(t, st.ReadOnly())
+		_, err = readAll(ctx, st, "behind", 0)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		if _, err = readAll(ctx, st, "during", 0); !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+			require.ErrorIs(t, first, blockframe.ErrUncertain)
+		}
+		require.NoError(t, putStep("behind", 3, 300_000).do(ctx, st, nil))
+	}
+}
+
+// One copy of the log is restored from an older backup: the store is read-only, the
+// copy is named, nothing is missing, and nothing is acknowledged.
+func TestStaleCopyOfTheLog(t *testing.T) {
+	ctx := context.Background()
+	m := vfs.NewCrashableMem()
+	fsys := durable.Mem(m)
+	opts := crashOptions(fsys, 3)
+	st, err := blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	require.NoError(t, putStep("old", 1, 100).do(ctx, st, nil))
+	require.NoError(t, st.Close())
+	backup := durable.Mem(m.CrashClone(vfs.CrashCloneCfg{}))
+	st, err = blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	for n := range 10 {
+		require.NoError(t, putStep(fmt.Sprint("new", n), byte(n), 100).do(ctx, st, nil))
+	}
+	require.NoError(t, st.Close())
+	for _, dir := range []string{"/d0/log", "/d1/log"} {
+		after := durable.Mem(m.CrashClone(vfs.CrashCloneCfg{}))
+		names, err := backup.List(dir)
+		require.NoError(t, err)
+		require.NoError(t, after.RemoveAll(dir))
+		require.NoError(t, after.MkdirAll(dir))
+		for _, n := range names {
+			b, err := durable.ReadFile(backup, path.Join(dir, n), 1<<26)
+			require.NoError(t, err)
+			require.NoError(t, durable.WriteFile(after, path.Join(dir, n), b))
+		}
+		st := open(t, blockframe.WithFS(opts, after))
+		require.ErrorContains(t, st.ReadOnly(), "stale", dir)
+		require.ErrorContains(t, st.ReadOnly(), path.Dir(dir), "the reason names the disk")
+		require.ErrorIs(t, putStep("x", 1, 10).do(ctx, st, nil), fs.ErrPermission)
+		for n := range 10 {
+			requireBytes(t, content(byte(n), 100), get(t, st, fmt.Sprint("new", n), 0))
+		}
+		require.NoError(t, st.Close())
+	}
+}

@@ -18,26 +18,35 @@ import (
 // openCatalog opens the log and the catalog over it; p is set when the store is
 // being created.
 func (s *Store) openCatalog(o *Options, p *plan) (err error) {
-	id, view, files := s.homes.storeID(), s.homes.view(), o.fs
+	id, view := s.homes.storeID(), s.homes.view()
 	still := view == "" // no directory of the log takes changes
-	if still {
-		// The view can lie anywhere: it is made from the log.
-		if view, err = os.MkdirTemp("", "blockframe-view-"); err != nil {
-			return fmt.Errorf("open store: %w", err)
-		}
-		s.scratch, files = view, durable.OS()
-		view = filepath.ToSlash(view)
-	}
 	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
 		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	s.cat, err = catalog.Open(catalog.Options{FS: files, Dir: view, StoreID: id, Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
+	if !still {
+		err = s.openView(o, o.fs, view)
+	}
+	if still || p == nil && errors.Is(err, store.ErrNoSpace) {
+		if err != nil {
+			s.log.Warn("no room for the view: it is made anew elsewhere, for now", "dir", view, "err", err)
+		}
+		// The view can lie anywhere: it is made from the log.
+		if s.scratch, err = os.MkdirTemp("", "blockframe-view-"); err == nil {
+			err = s.openView(o, durable.OS(), filepath.ToSlash(s.scratch))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
 	return nil
+}
+
+// openView opens the catalog with its view in a directory of fsys.
+func (s *Store) openView(o *Options, fsys durable.FS, view string) (err error) {
+	s.cat, err = catalog.Open(catalog.Options{FS: fsys, Dir: view, StoreID: s.homes.storeID(), Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
+	return err
 }
 
 // storeID returns the identity of the store, of which some directory is there.

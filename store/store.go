@@ -84,7 +84,7 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 	}
 	res, err := s.cat.Commit(ctx, Record{Commands: []Command{OpenEpoch{}}})
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, ErrNoSpace):
 		s.log.Warn("store is read-only", "reason", err)
 		s.readOnly = err
 	case err != nil:

@@ -207,12 +207,8 @@ func (f *fetch) computeStripe(ctx context.Context, s int, missing []int) {
 		}
 	}
 	for _, c := range missing {
-		switch {
-		case f.cols[c] != nil:
-		case f.asked[c]: // a late read may still write to the slab
-			f.cols[c] = make([]byte, f.stripes*BlockSize)
-		default:
-			f.cols[c] = f.memory(c)
+		if f.cols[c] == nil {
+			f.cols[c] = f.room(c)
 		}
 		blocks[c] = f.cols[c][s*BlockSize:][:0:BlockSize]
 	}
@@ -225,6 +221,19 @@ func (f *fetch) computeStripe(ctx context.Context, s int, missing []int) {
 		}
 		f.recoverBlock(ctx, s, c, b)
 	}
+}
+
+// room returns memory for a column that is computed: its place in the slab, or that
+// of another where nobody reads, since a late read may still write to its own.
+func (f *fetch) room(c int) []byte {
+	for range f.asked {
+		if !f.asked[c] {
+			f.asked[c] = true
+			return f.memory(c)
+		}
+		c = (c + len(f.asked) - 1) % len(f.asked)
+	}
+	return make([]byte, f.stripes*BlockSize)
 }
 
 // recoverBlock asks for every other block of the stripe until the wanted one is

@@ -16,15 +16,22 @@ type damageLog struct {
 	s    *Store
 	wake chan struct{}
 	mu   sync.Mutex
-	rows map[damageKey]*Repair // not committed yet
-	seen map[damageKey]*Repair // committed, and not repaired since: no news
-	busy sync.Mutex            // held while rows are committed, so that flush means flushed
+	rows map[damageKey]*finding // not committed yet
+	seen map[damageKey]*finding // committed, and not repaired since: no news
+	busy sync.Mutex             // held while rows are committed, so that flush means flushed
+}
+
+// finding is a row on its way to the queue, of an extent that may lose m shards.
+type finding struct {
+	Repair
+	m int
 }
 
 type damageKey struct {
-	extent  ExtentID
-	shard   int
-	backend BackendID
+	extent     ExtentID
+	shard      int
+	generation uint32
+	backend    BackendID
 }
 
 // maxDamage bounds the rows that wait for the catalog; more are found again by the
@@ -32,7 +39,7 @@ type damageKey struct {
 const maxDamage = 4096
 
 func newDamageLog(s *Store) *damageLog {
-	return &damageLog{s: s, wake: make(chan struct{}, 1), rows: map[damageKey]*Repair{}, seen: map[damageKey]*Repair{}}
+	return &damageLog{s: s, wake: make(chan struct{}, 1), rows: map[damageKey]*finding{}, seen: map[damageKey]*finding{}}
 }
 
 // blame puts damage of a shard, in one stripe or as a whole, on its way to the
@@ -43,10 +50,10 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	backend := x.e.Shards[shard].Backend
-	row := Repair{Extent: x.e.ID, Shard: shard, Left: x.e.Code.M - 1, Since: time.Now()}
-	key := damageKey{extent: x.e.ID, shard: shard}
+	row := finding{Repair{Extent: x.e.ID, Shard: shard, Left: x.e.Code.M - 1, Since: time.Now()}, x.e.Code.M}
+	key := damageKey{extent: x.e.ID, shard: shard, generation: x.e.Shards[shard].Generation}
 	if errors.Is(err, ErrUnavailable) {
-		row = Repair{Backend: backend, Left: x.e.Code.M - 1, Since: time.Now()}
+		row.Repair = Repair{Backend: backend, Left: x.e.Code.M - 1, Since: time.Now()}
 		key = damageKey{backend: backend}
 		stripe = wholeShard
 	}
@@ -75,7 +82,7 @@ func (l *damageLog) known(key damageKey, stripe int) bool {
 }
 
 // add merges damage into the row of its shard, and reports whether it is news.
-func (l *damageLog) add(key damageKey, row Repair, stripe int) bool {
+func (l *damageLog) add(key damageKey, row finding, stripe int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if covers(l.seen[key], stripe) || covers(l.rows[key], stripe) {
@@ -99,12 +106,12 @@ func (l *damageLog) add(key damageKey, row Repair, stripe int) bool {
 }
 
 // covers reports whether a row says already that a stripe is bad.
-func covers(r *Repair, stripe int) bool {
+func covers(r *finding, stripe int) bool {
 	return r != nil && (len(r.Stripes) == 0 || stripe >= 0 && hasBit(r.Stripes, stripe))
 }
 
 // add adds a stripe, or the whole shard, to the row.
-func (r *Repair) add(stripe int) {
+func (r *finding) add(stripe int) {
 	switch {
 	case stripe < 0:
 		r.Stripes = nil
@@ -113,12 +120,34 @@ func (r *Repair) add(stripe int) {
 	}
 }
 
-// forget makes damage of a shard news again: it was repaired, or found in order.
-func (l *damageLog) forget(extent ExtentID, shard int) {
+// merge adds what another row of the shard says.
+func (r *finding) merge(old *finding) {
+	if len(r.Stripes) == 0 || len(old.Stripes) == 0 {
+		r.Stripes = nil // the whole shard
+		return
+	}
+	for i := range 8 * len(old.Stripes) {
+		if hasBit(old.Stripes, i) {
+			r.Stripes = setBit(r.Stripes, i)
+		}
+	}
+}
+
+// settle commits that a shard of this generation was repaired or found in order, and
+// makes damage of it news again. No report of it is under way meanwhile that would
+// put it back on the queue.
+func (l *damageLog) settle(ctx context.Context, extent ExtentID, shard int, generation uint32, c Command) error {
+	l.busy.Lock()
+	defer l.busy.Unlock()
+	if err := l.s.commitOne(ctx, c); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.seen, damageKey{extent: extent, shard: shard})
-	delete(l.rows, damageKey{extent: extent, shard: shard})
+	key := damageKey{extent: extent, shard: shard, generation: generation}
+	delete(l.seen, key)
+	delete(l.rows, key)
+	return nil
 }
 
 // forgetBackend makes the absence of a backend news again.
@@ -131,21 +160,13 @@ func (l *damageLog) forgetBackend(id BackendID) {
 
 // remember keeps what was committed, so that it is not reported again with every
 // read.
-func (l *damageLog) remember(rows map[damageKey]*Repair) {
+func (l *damageLog) remember(rows map[damageKey]*finding) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.seen)+len(rows) > 4*maxDamage {
 		clear(l.seen) // some reports are repeated, nothing else
 	}
 	for k, r := range rows {
-		if old := l.seen[k]; old != nil && len(old.Stripes) > 0 && len(r.Stripes) > 0 {
-			for i, b := range old.Stripes {
-				for len(r.Stripes) <= i {
-					r.Stripes = append(r.Stripes, 0)
-				}
-				r.Stripes[i] |= b
-			}
-		}
 		l.seen[k] = r
 	}
 }
@@ -162,6 +183,9 @@ func (l *damageLog) run() {
 	}
 }
 
+// reportBytes bounds the rows of one record, of at most 1 MiB.
+const reportBytes = 256 << 10
+
 // flush commits the rows that have gathered. Rows that cannot be committed are
 // dropped: the next read or scrub finds the damage again.
 func (l *damageLog) flush(ctx context.Context) {
@@ -169,26 +193,105 @@ func (l *damageLog) flush(ctx context.Context) {
 	defer l.busy.Unlock()
 	l.mu.Lock()
 	rows := l.rows
-	l.rows = map[damageKey]*Repair{}
+	l.rows = map[damageKey]*finding{}
 	l.mu.Unlock()
-	if len(rows) == 0 {
-		return
-	}
-	perExtent := map[ExtentID]int{}
 	for k := range rows {
-		perExtent[k.extent]++
+		if !l.current(ctx, k) {
+			delete(rows, k)
+		}
 	}
+	l.withSeen(rows)
 	var list []Repair
+	for size, left := 0, len(rows); left > 0; {
+		for _, r := range rows {
+			list = append(list, r.Repair)
+			size, left = size+64+len(r.Stripes), left-1
+			if size < reportBytes && left > 0 {
+				continue
+			}
+			if err := l.s.commitOne(ctx, Report{Damage: list}); err != nil {
+				l.s.log.Warn("damage could not be put on the repair queue; the next read or scrub finds it again", "rows", left+len(list), "err", err)
+				return
+			}
+			list, size = nil, 0
+		}
+	}
+	if len(rows) > 0 {
+		l.remember(rows)
+		l.s.wakeRepairer()
+	}
+}
+
+// withSeen merges what was committed of the same shards before into rows, adds the rows
+// committed of other shards of their extents that can lose less now, and sets Left of
+// all.
+func (l *damageLog) withSeen(rows map[damageKey]*finding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	extents := map[ExtentID]bool{}
+	all := map[damageKey]*finding{}
 	for k, r := range rows {
-		r.Left -= perExtent[k.extent] - 1
-		list = append(list, *r)
+		extents[k.extent] = k.extent != (ExtentID{})
+		all[k] = r
 	}
-	if err := l.s.commitOne(ctx, Report{Damage: list}); err != nil {
-		l.s.log.Warn("damage could not be put on the repair queue; the next read or scrub finds it again", "rows", len(list), "err", err)
-		return
+	for k, old := range l.seen {
+		if r := rows[k]; r != nil {
+			r.merge(old)
+		} else if extents[k.extent] {
+			again := *old
+			all[k] = &again
+		}
 	}
-	l.remember(rows)
-	l.s.wakeRepairer()
+	countLeft(all)
+	for k, r := range all {
+		if rows[k] == nil && r.Left < l.seen[k].Left {
+			rows[k] = r
+		}
+	}
+}
+
+// current reports whether the shard of a row was not replaced since.
+func (l *damageLog) current(ctx context.Context, k damageKey) bool {
+	if k.extent == (ExtentID{}) {
+		return true
+	}
+	e, err := l.s.cat.Extent(ctx, k.extent)
+	return err != nil && !isAbsent(err) || err == nil && k.shard < len(e.Shards) && e.Shards[k.shard].Generation == k.generation
+}
+
+// countLeft sets Left of the rows of each extent: what its worst stripe can still
+// lose, as far as these rows know; -1 when that stripe is lost.
+func countLeft(rows map[damageKey]*finding) {
+	type worst struct {
+		whole   int
+		stripes map[int]int
+	}
+	extents := map[ExtentID]*worst{}
+	for k, r := range rows {
+		w := extents[k.extent]
+		if w == nil {
+			w = &worst{stripes: map[int]int{}}
+			extents[k.extent] = w
+		}
+		if len(r.Stripes) == 0 {
+			w.whole++
+		}
+		for i := range 8 * len(r.Stripes) {
+			if hasBit(r.Stripes, i) {
+				w.stripes[i]++
+			}
+		}
+	}
+	for k, r := range rows {
+		if k.extent == (ExtentID{}) {
+			continue
+		}
+		w, most := extents[k.extent], 0
+		for _, n := range w.stripes {
+			most = max(most, n)
+		}
+		r.Left = max(-1, r.m-w.whole-most)
+	}
 }
 
 func setBit(b []byte, i int) []byte {

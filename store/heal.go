@@ -59,8 +59,8 @@ func (x *handle) retry() {
 
 // intact takes a shard off the repair queue that was found in order.
 func (s *Store) intact(ctx context.Context, e *Extent, i int) error {
-	s.damage.forget(e.ID, i)
-	return s.commitOne(ctx, Intact{Extent: e.ID, Shard: i, Generation: e.Shards[i].Generation})
+	g := e.Shards[i].Generation
+	return s.damage.settle(ctx, e.ID, i, g, Intact{Extent: e.ID, Shard: i, Generation: g})
 }
 
 // rewriteShard writes, verifies and commits the next generation of a shard.
@@ -80,7 +80,7 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 		s.removeBlob(e.Shards[i].Backend, e.Key(i))
 		return 0, fmt.Errorf("heal shard %d of extent %v: what was written does not read back: %w", i, e.ID, again.err())
 	}
-	if err := s.commitOne(ctx, Replace{Extent: e.ID, Shard: i, From: old.Generation, To: next}); err != nil {
+	if err := s.damage.settle(ctx, e.ID, i, old.Generation, Replace{Extent: e.ID, Shard: i, From: old.Generation, To: next}); err != nil {
 		if errors.Is(err, ErrUncertain) {
 			s.pins.add(e.Upload) // for good: either blob may be the one that counts
 		} else {
@@ -88,7 +88,6 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 		}
 		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
 	}
-	s.damage.forget(e.ID, i)
 	x.stale.Store(true)
 	s.open.drop(e.ID)
 	if !old.Missing {

@@ -239,7 +239,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 				case testing.Short() && (nth+variant)%20 != 0:
 					continue
 				case heavy || testing.Short():
-				case f.looks && nth%11 != 0, !f.looks && variant/2 != nth%2: // each in both arms, of one cause
+				case f.looks && nth%29 != 0, !f.looks && variant/2 != nth%2: // each in both arms, of one cause
 					continue
 				}
 				cases <- func() {

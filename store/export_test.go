@@ -117,3 +117,23 @@ func (c Cache) Names() (kept, ghosts int) {
 
 // Waiting returns the number of small puts that wait for a group.
 func (s *Store) Waiting() int { return len(s.group.in) }
+
+// Verifier checks blocks of an extent as readers do.
+type Verifier struct{ x *handle }
+
+func NewVerifier(e Extent, table []byte) (Verifier, error) {
+	x := newHandle(e)
+	if err := x.checkTable(table); err != nil {
+		return Verifier{}, err
+	}
+	x.setTable(table)
+	return Verifier{x}, nil
+}
+
+func (v Verifier) Check(column, stripe int, block []byte) bool {
+	return v.x.check(column, stripe, block)
+}
+
+func (v Verifier) ReadColumn(r BackendReader, i, lo, n int, buf []byte) []bool {
+	return readColumn(r, v.x, i, lo, n, buf)
+}

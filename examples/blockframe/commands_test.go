@@ -46,6 +46,7 @@ func TestParseSpan(t *testing.T) {
 // Every command once, as people and as programs see it: what is printed, and that
 // each line of --json is an object.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	home, dirs := newStore(t, 3)
 	at := func(args ...string) []string { return append([]string{"--store", home}, args...) }
 	json := func(args ...string) []map[string]any {
@@ -142,6 +143,7 @@ func TestUsage(t *testing.T) {
 
 // T5: only init creates a store, and a source that is not there changes nothing.
 func TestNothingIsMade(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	absent := filepath.Join(dir, "absent")
 	file := write(t, filepath.Join(dir, "file"), 1, 10)
@@ -191,6 +193,7 @@ func TestFindStore(t *testing.T) {
 
 // Where others have the store open, the message says so.
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	home, dirs := newStore(t, 1)
 	st, err := blockframe.Open(context.Background(), blockframe.Options{Dirs: dirs})
 	require.NoError(t, err)
@@ -204,6 +207,7 @@ func TestLocked(t *testing.T) {
 
 // A directory that is not empty becomes no disk, and nothing in it is touched.
 func TestInitRefuses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "photo.jpg"), 1, 10)
 	exits(t, exitError, "--store", dir, "init")

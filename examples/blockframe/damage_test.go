@@ -12,6 +12,7 @@ import (
 // lost parity is damage like any other. get is right while it can be, and says
 // that it had to repair.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	home, dirs := newStore(t, 3) // 2+1
 	at := func(args ...string) []string { return append([]string{"--store", home}, args...) }
 	src := t.TempDir()
@@ -107,6 +108,7 @@ func testLost(t *testing.T, at func(...string) []string, dirs []string) {
 
 // A disk that is gone is damage left, not loss: everything is still readable.
 func TestDiskGone(t *testing.T) {
+	t.Parallel()
 	home, dirs := newStore(t, 3)
 	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 500_000))
 	away := filepath.Join(t.TempDir(), "away")

@@ -81,6 +81,7 @@ func makeOddTree(t testing.TB, root string) {
 // put -r and get -r give back the same tree, metadata included, and a second put
 // changes nothing.
 func TestTreeRoundTrip(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("a thousand synced files, three times, under the race detector")
 	}
@@ -143,6 +144,7 @@ func requireTree(t testing.TB, want map[string]inTree, root string) {
 // R13: names that trip programs up are stored as they are. What is no valid UTF-8
 // is named, the rest is stored, and the exit code is 1.
 func TestHostileNames(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("other systems have other rules for names")
 	}
@@ -189,6 +191,7 @@ func TestHostileNames(t *testing.T) {
 // What is neither file, directory nor link is named, and the rest is stored. The
 // store does not store itself.
 func TestOddThings(t *testing.T) {
+	t.Parallel()
 	src := filepath.Join(t.TempDir(), "src")
 	home := filepath.Join(src, "store")
 	write(t, filepath.Join(src, "good"), 1, 10)
@@ -215,6 +218,7 @@ func TestOddThings(t *testing.T) {
 // get writes nothing outside of its target, replaces nothing unasked, and leaves
 // no half of a file.
 func TestGetInto(t *testing.T) {
+	t.Parallel()
 	home, _ := newStore(t, 1)
 	src := filepath.Join(t.TempDir(), "src")
 	write(t, filepath.Join(src, "dir", "file"), 1, 1000)

@@ -173,11 +173,13 @@ func (c *Catalog) Ready() error {
 }
 
 // Close ends the sequencer and writes the view out, so that the next Open has
-// nothing to replay. It is not needed for durability. The journal stays open.
+// nothing to replay. It is not needed for durability, and does not wait for room.
+// The journal stays open.
 func (c *Catalog) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.view.Load().Impatient() // from here on nothing waits for a full disk
 	err := c.seq.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()

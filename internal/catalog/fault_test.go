@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -355,4 +356,38 @@ func TestReadOnlyLog(t *testing.T) {
 	r.object("a", 0)
 	_, err = r.cat.Commit(ctx, store.Record{Commands: []store.Command{store.OpenEpoch{}}})
 	require.ErrorIs(t, err, fs.ErrPermission)
+}
+
+// fullView is a fault that leaves the view no room.
+func fullView(op durabletest.Op) *durabletest.Fault {
+	if op.Kind.Changes() && op.Kind != durabletest.Remove && strings.HasPrefix(op.Name, "view") {
+		return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
+	}
+	return nil
+}
+
+// TestCloseOnFullDisk does not wait for room: neither for its own flush, nor for
+// one under way, nor for a record that waits for one.
+func TestCloseOnFullDisk(t *testing.T) {
+	for _, waiting := range []bool{false, true} {
+		fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{})
+		r := newRig(t, fsys)
+		r.ok(inline("a", "1", 1))
+		fsys.SetFault(fullView)
+		if waiting {
+			require.NoError(t, r.cat.View().FlushSoon())
+			require.Eventually(t, r.cat.View().Full, 1e10, 1e6)
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- r.cat.Close() }()
+		select {
+		case err := <-closed:
+			require.NoError(t, err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close waits for room")
+		}
+		fsys.SetFault(nil)
+		r.reopen()
+		r.object("a", 0)
+	}
 }

@@ -123,6 +123,9 @@ func (c *Catalog) try(last uint64) (err error) {
 	if old := c.view.Swap(db); old != nil {
 		old.Close()
 	}
+	if c.closed.Load() {
+		db.Impatient() // Close looks for the view once it has set closed
+	}
 	return nil
 }
 
@@ -280,6 +283,9 @@ func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error
 
 // renew makes the view anew from the log, up to the newest record applied.
 func (c *Catalog) renew() error {
+	if c.closed.Load() {
+		return fmt.Errorf("catalog: %w", fs.ErrClosed)
+	}
 	if c.broken != nil && !errors.Is(c.broken, durable.ErrNoSpace) {
 		return c.broken
 	}

@@ -133,6 +133,10 @@ func (db *DB) Failing() <-chan struct{} { return db.guard.failed }
 // DB is closed. Before, they fail the view.
 func (db *DB) Patient() { db.files.patient.Store(true) }
 
+// Impatient ends the waiting, that under way too: a write that finds no room
+// fails the view from here on.
+func (db *DB) Impatient() { db.files.giveUp() }
+
 // Full reports whether a write of the view waits for room. Commits go on until
 // the rows in memory have no room either, and wait then: ask before.
 func (db *DB) Full() bool { return db.files.waiting.Load() > 0 }

@@ -19,13 +19,15 @@ type Batch struct {
 	cmds    []Command
 	packs   []Extent // of packs that are finished
 	packing *packStream
+	slabs   *slabs // memory of packs under way: they wait for the caller, who may wait for the store's
+	known   proofs
 	pinned  []UploadID
 	err     error
 	ended   bool
 }
 
 // NewBatch returns an empty batch. ctx bounds all of it.
-func (s *Store) NewBatch(ctx context.Context) *Batch { return &Batch{s: s, ctx: ctx} }
+func (s *Store) NewBatch(ctx context.Context) *Batch { return &Batch{s: s, ctx: ctx, known: proofs{}} }
 
 // packStream is a pack being written: members go into the pipe, and their lines
 // follow at the end.
@@ -87,7 +89,7 @@ func (b *Batch) put(name string, r io.Reader, opts PutOptions) error {
 }
 
 func (b *Batch) add(p Put) {
-	b.s.suspect(b.ctx, &p)
+	b.s.suspect(b.ctx, &p, b.known)
 	b.cmds = append(b.cmds, p)
 }
 
@@ -120,6 +122,10 @@ func (b *Batch) pack(p *Put, data []byte) error {
 	return nil
 }
 
+// packStripes is how many stripes of a pack are under way: one being filled, one
+// computed, one written.
+const packStripes = 3
+
 // beginPack starts the goroutine that writes a pack.
 func (b *Batch) beginPack(c erasure.Code) {
 	pr, pw := io.Pipe()
@@ -127,9 +133,14 @@ func (b *Batch) beginPack(c erasure.Code) {
 	b.packing = k
 	b.s.pins.add(k.upload)
 	b.pinned = append(b.pinned, k.upload)
-	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}}
+	if n := packStripes * stripeBytes(c); b.slabs == nil || b.slabs.budget < n {
+		b.slabs = newBudget(n)
+	}
+	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}, slabs: b.slabs}
+	stop := context.AfterFunc(b.ctx, func() { pw.CloseWithError(b.ctx.Err()) })
 	go func() {
 		defer close(k.done)
+		defer stop()
 		k.w, k.err = b.s.writeStream(b.ctx, ref, pr)
 		pr.CloseWithError(k.err) // who still writes gets the reason
 	}()

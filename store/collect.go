@@ -101,8 +101,12 @@ func (s *Store) collectUploads(ctx context.Context, opts CollectOptions, rep *Co
 	return nil
 }
 
-// kill declares an upload dead if its grace is over.
+// kill declares an upload dead if its grace is over and nobody has pinned it.
 func (s *Store) kill(ctx context.Context, id UploadID) (bool, error) {
+	if !s.pins.doom(id) {
+		return false, nil
+	}
+	defer s.pins.spare(id)
 	res, err := s.cat.Commit(ctx, Record{Commands: []Command{Kill{id}}})
 	if err != nil {
 		return false, err
@@ -152,22 +156,28 @@ func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions
 			rep.Strange++
 			continue
 		}
-		orphan, err := s.orphan(ctx, d, k)
-		if err != nil {
+		if err := s.collectOrphan(ctx, d, k, key, opts, rep); err != nil {
 			return err
-		}
-		if !orphan {
-			continue
-		}
-		rep.Orphans++
-		rep.Blobs++
-		if !opts.DryRun {
-			if err := d.Remove(ctx, key); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// collectOrphan removes a blob if no record names it. No repair of its extent is
+// under way meanwhile: a repair has blobs that no record names yet.
+func (s *Store) collectOrphan(ctx context.Context, d *disk, k parsedKey, key BackendKey, opts CollectOptions, rep *CollectReport) error {
+	unlock := s.healing.lock(k.extent)
+	defer unlock()
+	orphan, err := s.orphan(ctx, d, k)
+	if err != nil || !orphan {
+		return err
+	}
+	rep.Orphans++
+	rep.Blobs++
+	if opts.DryRun {
+		return nil
+	}
+	return d.Remove(ctx, key)
 }
 
 // orphan reports whether no record names a blob, nor will. The order of the
@@ -177,8 +187,6 @@ func (s *Store) orphan(ctx context.Context, d *disk, k parsedKey) (bool, error) 
 	if k.epoch > s.epoch || s.pins.has(k.upload) {
 		return false, nil
 	}
-	unlock := s.healing.lock(k.extent) // a repair has blobs that no record names yet
-	defer unlock()
 	e, err := s.cat.Extent(ctx, k.extent)
 	if isAbsent(err) {
 		return true, nil

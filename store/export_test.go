@@ -137,3 +137,10 @@ func (v Verifier) Check(column, stripe int, block []byte) bool {
 func (v Verifier) ReadColumn(r BackendReader, i, lo, n int, buf []byte) []bool {
 	return readColumn(r, v.x, i, lo, n, buf)
 }
+
+// Handles returns how many extents are open, and how many of them idle.
+func (s *Store) Handles() (open, idle int) {
+	s.open.mu.Lock()
+	defer s.open.mu.Unlock()
+	return len(s.open.open), s.open.idle.Len()
+}

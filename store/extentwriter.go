@@ -89,6 +89,14 @@ func (w *extentWriter) want() int {
 	return int(max(1, min(maxStripes, (w.expected()-w.e.Length+stripe-1)/stripe)))
 }
 
+// slabs returns the budget that the stream takes its memory from.
+func (w *extentWriter) slabs() *slabs {
+	if w.ref.slabs != nil {
+		return w.ref.slabs
+	}
+	return w.s.slabs
+}
+
 // fill cuts in into slabs, up to the length of an extent, and sends them off.
 func (w *extentWriter) fill(ctx context.Context, in *lookahead) error {
 	stripe := int64(w.ref.code.K) * BlockSize
@@ -96,7 +104,7 @@ func (w *extentWriter) fill(ctx context.Context, in *lookahead) error {
 		if err := w.failure(); err != nil {
 			return err
 		}
-		sl, err := w.s.slabs.get(ctx, w.ref.code, w.want())
+		sl, err := w.slabs().get(ctx, w.ref.code, w.want())
 		if err != nil {
 			return err
 		}

@@ -107,7 +107,7 @@ func (h *handles) take(x *handle) {
 // retain counts one more user of a handle in use.
 func (h *handles) retain(x *handle) {
 	h.mu.Lock()
-	x.refs++
+	h.take(x)
 	h.mu.Unlock()
 }
 
@@ -323,7 +323,9 @@ func (s *Store) openBlob(ctx context.Context, e *Extent, i int, opts OpenOptions
 	}
 	d := s.disk(e.Shards[i].Backend)
 	r, err := d.Open(s.ctx, e.Key(i), opts)
-	d.saw(err)
+	if err != nil {
+		d.saw(err) // that a backend can be read says nothing of writes
+	}
 	return r, err
 }
 

@@ -66,15 +66,14 @@ func (s *Store) intact(ctx context.Context, e *Extent, i int) error {
 // rewriteShard writes, verifies and commits the next generation of a shard.
 func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardState) (int, error) {
 	old := x.e.Shards[i]
-	next := old
-	next.Generation, next.Missing = old.Generation+1, false
 	e := x.e
 	e.Shards = append([]Shard(nil), e.Shards...)
-	e.Shards[i] = next
+	e.Shards[i].Missing = false
 	n, err := s.writeShard(ctx, x, &e, i, st)
 	if err != nil {
 		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
 	}
+	next := e.Shards[i]
 	fresh := &handle{e: e, g: x.g, coder: x.coder, table: x.table, par: x.par, blobs: newBlobs(len(e.Shards))}
 	if again := s.inspectShard(ctx, fresh, i, 0, x.g.Stripes()); !again.ok() {
 		s.removeBlob(e.Shards[i].Backend, e.Key(i))
@@ -111,21 +110,24 @@ func (s *Store) removeBlob(id BackendID, key BackendKey) {
 	}
 }
 
-// writeShard writes the blob of shard i of e, whose table x holds.
+// maxLeftovers bounds the generations that are passed over because repairs which
+// never came to their commit point left blobs of them.
+const maxLeftovers = 64
+
+// writeShard writes the blob of shard i of e, whose table x holds, as the next
+// generation. A blob that has its key is left alone: a record that names it may have
+// been logged without anybody knowing. The collection removes it if none did.
 func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st *shardState) (int, error) {
 	sealed, err := s.resealed(ctx, x, e)
 	if err != nil {
 		return 0, err
 	}
 	d := s.disk(e.Shards[i].Backend)
-	for range 2 {
+	for range maxLeftovers {
+		e.Shards[i].Generation++
 		n, err := s.copyShard(ctx, d, x, e, i, st, sealed)
 		if !errors.Is(err, fs.ErrExist) {
 			return n, err
-		}
-		// A repair that crashed before its commit point left this blob.
-		if err := d.Remove(ctx, e.Key(i)); err != nil {
-			return 0, err
 		}
 	}
 	return 0, fmt.Errorf("%w: blob %s", fs.ErrExist, e.Key(i))

@@ -104,7 +104,7 @@ func TestOddAttributes(t *testing.T) {
 	r := newRig(t, 3, coded(2, 1, miB))
 	for i, when := range []time.Time{{}, time.Unix(1<<55, 0), time.Unix(-1<<55, 0), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))} {
 		data := content(uint64(i), 300_000)
-		a := store.Attr{ModTime: when, Xattrs: map[string][]byte{"user.nil": nil, "user.\x00\"\xff": {1}}}
+		a := store.Attr{ModTime: when, Xattrs: map[string][]byte{"user.nil": nil, "user.<\"\u2028": {0, 255}}}
 		o, err := r.Put(t.Context(), fmt.Sprint(i), bytes.NewReader(data), store.PutOptions{Attr: a, Expect: store.AnyVersion})
 		require.NoError(t, err)
 		r.reads(o, data)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/internal/frame"
 )
 
 const (
@@ -183,8 +184,9 @@ func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) (ou
 		return nil, err
 	}
 	rec := Record{Each: true, Commands: []Command{AddExtent{w.extents[0]}}}
+	known := proofs{}
 	for _, it := range items {
-		s.suspect(ctx, &it.put)
+		s.suspect(ctx, &it.put, known)
 		rec.Commands = append(rec.Commands, it.put)
 	}
 	res, err := s.cat.Commit(ctx, rec)
@@ -285,15 +287,27 @@ func (s *Store) packContents(ctx context.Context, batch []Content) (err error) {
 	var content []io.Reader
 	var members []Member
 	for _, c := range batch {
+		if ID(frame.Sum(c.Inline)) != c.ID || int64(len(c.Inline)) != c.Size {
+			s.log.Error("content in the catalog does not match its address; it stays there", "id", c.ID)
+			continue
+		}
 		m := Member{ID: c.ID, Offset: index.at, Size: c.Size}
-		if err := s.nameMembers(ctx, index, upload, m); err != nil {
+		named, err := s.nameMembers(ctx, index, upload, m)
+		if err != nil {
 			return err
+		}
+		if !named {
+			continue // its last name went meanwhile
 		}
 		index.at += c.Size
 		code.M = max(code.M, c.Code.M)
 		members = append(members, m)
 		content = append(content, bytes.NewReader(c.Inline))
 	}
+	if len(members) == 0 {
+		return nil
+	}
+	code.M = s.fewer(ctx, code.M)
 	w, err := s.writePack(ctx, upload, code, index, io.MultiReader(content...))
 	if err != nil {
 		return err
@@ -311,16 +325,25 @@ const maxNames = 16 * miB
 // nameMembers adds a line for every version that refers to a content, so that the
 // pack alone can tell its names. A content of very many names gets the first 64, and
 // one when the lines are long already.
-func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload UploadID, m Member) error {
+func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload UploadID, m Member) (bool, error) {
 	n := 0
 	for obj, err := range s.cat.Referrers(ctx, m.ID) {
 		if err != nil {
-			return err
+			return false, err
 		}
 		index.add(upload, &Put{Name: obj.Name, Attr: obj.Attr, Policy: obj.Policy, ID: m.ID, Size: m.Size, Offset: m.Offset})
 		if n++; n == 64 || len(index.lines) > maxNames {
 			break
 		}
 	}
-	return nil
+	return n > 0, nil
+}
+
+// fewer returns how many copies besides the first there can be now of a content that
+// should have m: while backends are away it has fewer, rather than staying in the log.
+func (s *Store) fewer(ctx context.Context, m int) int {
+	if n, all := len(s.targets(ctx)), s.registered(); n < all {
+		return max(1, min(m, n-1))
+	}
+	return m
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/frame"
@@ -57,11 +59,10 @@ func (s *Store) put(ctx context.Context, name string, r io.Reader, opts PutOptio
 	if err != nil {
 		return Object{}, err
 	}
+	defer head.release()
 	if !head.whole {
-		defer head.release()
 		return s.putStream(ctx, name, head.reader(r), opts)
 	}
-	defer head.release()
 	p, err := s.smallPut(name, head.data, opts)
 	if err != nil {
 		return Object{}, err
@@ -82,8 +83,14 @@ func (s *Store) admit(name string, opts PutOptions) error {
 	if !fs.ValidPath(name) || name == "." || len(name) > MaxName {
 		return fmt.Errorf("%w: %.100q is not the name of an object", fs.ErrInvalid, name)
 	}
+	if opts.Mode&^(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0 || opts.Target != "" || opts.Expect < AnyVersion {
+		return fmt.Errorf("%w: mode %v, target %q, expected version %d are not those of a file", fs.ErrInvalid, opts.Mode, opts.Target, opts.Expect)
+	}
 	n := 0
 	for k, v := range opts.Xattrs {
+		if k == "" || len(k) > MaxComponent || !utf8.ValidString(k) || strings.IndexByte(k, 0) >= 0 {
+			return fmt.Errorf("%w: %.100q is not the name of an extended attribute", fs.ErrInvalid, k)
+		}
 		n += len(k) + len(v)
 	}
 	if n > MaxXattrBytes {
@@ -152,7 +159,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 // commitPut proposes the command, the one commit point of every put, after it
 // looked whether the copy that the catalog would rather refer to can be relied on.
 func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
-	s.suspect(ctx, &p)
+	s.suspect(ctx, &p, nil)
 	res, err := s.cat.Commit(ctx, Record{Commands: []Command{p}})
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
@@ -173,12 +180,12 @@ func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
 
 // suspect verifies the copy of the same content that is stored already, and names
 // it in the command if it is damaged: so the new bytes take its place.
-func (s *Store) suspect(ctx context.Context, p *Put) {
+func (s *Store) suspect(ctx context.Context, p *Put, known proofs) {
 	c, err := s.cat.Content(ctx, p.ID)
 	if err != nil || c.Upload.IsZero() || c.Upload == p.Upload {
 		return
 	}
-	if err := s.trust(ctx, c); err != nil {
+	if err := s.trust(ctx, c, known); err != nil && ctx.Err() == nil {
 		s.log.Warn("stored copy is damaged, the new one replaces it", "id", p.ID, "upload", c.Upload, "err", err)
 		p.Distrust = c.Upload
 	}
@@ -236,12 +243,32 @@ func (h *head) release() {
 	}
 }
 
-// reader returns the source from its beginning.
+// reader returns the source from its beginning. The memory of the head is given back
+// when it was read.
 func (h *head) reader(rest io.Reader) io.Reader {
 	if len(h.data) == 0 {
+		h.release()
 		return rest
 	}
-	return io.MultiReader(bytes.NewReader(h.data), rest)
+	return io.MultiReader(&headReader{h: h}, rest)
+}
+
+// headReader reads the head and releases it at its end.
+type headReader struct {
+	h   *head
+	off int
+}
+
+// Read implements io.Reader.
+func (r *headReader) Read(p []byte) (int, error) {
+	n := copy(p, r.h.data[r.off:])
+	r.off += n
+	if r.off == len(r.h.data) {
+		r.h.data, r.off = nil, 0
+		r.h.release()
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // readHead reads a source of up to MaxSmall bytes whole. It reads nothing of one
@@ -250,19 +277,16 @@ func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, e
 	if size > MaxSmall {
 		return &head{}, nil
 	}
-	room := int64(MaxSmall)
-	if size > 0 {
-		room = size
-	}
-	if err := s.heads.Acquire(ctx, room); err != nil {
-		return nil, err
-	}
-	h := &head{free: func() { s.heads.Release(room) }}
 	first := MaxInline + 1
 	if size > 0 {
 		first = int(size) + 1 // one byte more, to see that it ends there
 	}
-	for limit := first; ; limit = min(4*limit, MaxSmall+1) {
+	room := int64(first)
+	if err := s.heads.Acquire(ctx, room); err != nil {
+		return nil, err
+	}
+	h := &head{free: func() { s.heads.Release(room) }}
+	for limit := first; ; {
 		h.data = append(make([]byte, 0, limit), h.data...)
 		n, err := io.ReadFull(r, h.data[len(h.data):limit])
 		h.data = h.data[:len(h.data)+n]
@@ -283,8 +307,13 @@ func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, e
 			h.release()
 			return nil, wrongSize(int64(limit), size)
 		}
-		if limit > MaxSmall {
+		// Who has some of this memory does not wait for more: others may do the same.
+		// What finds none is stored as if it were long.
+		next := min(4*limit, MaxSmall+1)
+		if limit > MaxSmall || !s.heads.TryAcquire(int64(next-limit)) {
 			return h, nil
 		}
+		room += int64(next - limit)
+		limit = next
 	}
 }

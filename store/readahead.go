@@ -14,6 +14,7 @@ const fetchesAhead = 4
 // it goes on stripe by stripe.
 type readahead struct {
 	r      *Reader
+	c      Content // where the content was when it started
 	ctx    context.Context
 	cancel context.CancelFunc
 	next   int64    // position in the content of the next fetch to start
@@ -22,9 +23,9 @@ type readahead struct {
 }
 
 // startAhead begins to fetch at the reader's position.
-func (r *Reader) startAhead(grow int) {
+func (r *Reader) startAhead(c Content, grow int) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	r.ahead = &readahead{r: r, ctx: ctx, cancel: cancel, next: r.pos, grow: grow}
+	r.ahead = &readahead{r: r, c: c, ctx: ctx, cancel: cancel, next: r.pos, grow: grow}
 }
 
 // stopAhead ends what is under way. Its memory comes back when it has ended.
@@ -48,10 +49,7 @@ func (r *Reader) readAhead(p []byte) (int, error) {
 		r.stopAhead()
 		return 0, nil
 	}
-	if r.ahead == nil {
-		r.startAhead(1)
-	}
-	b, err := r.nextAhead()
+	b, err := r.nextAhead(1)
 	if err != nil {
 		return 0, err
 	}
@@ -60,22 +58,24 @@ func (r *Reader) readAhead(p []byte) (int, error) {
 
 // nextAhead returns verified bytes at the reader's position, valid until the next
 // call. They are at most a block.
-func (r *Reader) nextAhead() ([]byte, error) {
+// What is fetched ahead is of where the content was: when it has moved, it is fetched
+// anew, beginning with grow stripes.
+func (r *Reader) nextAhead(grow int) ([]byte, error) {
 	c, err := r.content()
 	if err != nil {
 		return nil, err
 	}
+	if a := r.ahead; a != nil && (r.run != r.pos || a.c.Upload != c.Upload || a.c.Offset != c.Offset) {
+		r.stopAhead()
+	}
 	if c.Inline != nil {
 		return c.Inline[r.pos:], nil
 	}
-	if r.ahead == nil && r.obj.Size-r.pos <= BlockSize {
+	if r.ahead == nil && (r.obj.Size-r.pos <= BlockSize || packed(c)) {
 		return r.oneBlock()
 	}
-	if r.ahead != nil && r.run != r.pos {
-		r.stopAhead()
-	}
 	if r.ahead == nil {
-		r.startAhead(maxStripes)
+		r.startAhead(c, grow)
 	}
 	b, err := r.ahead.at(c, c.Offset+r.pos)
 	if err != nil {

@@ -25,9 +25,9 @@ type Reader struct {
 
 	mu     sync.Mutex
 	c      Content
-	last   *handle // of extent lastAt
-	lastAt int
-	step   int64 // length of the stream's extents but the last, 0 unknown
+	member []byte  // all of the content, once it was read out of a pack and proven
+	last   *handle // of the last read
+	step   int64   // length of the stream's extents but the last, 0 unknown
 	closed bool
 
 	pos   int64
@@ -40,19 +40,46 @@ func (s *Store) Open(ctx context.Context, obj Object) (*Reader, error) {
 	if s.ctx.Err() != nil {
 		return nil, fmt.Errorf("open %s: %w", obj.Name, fs.ErrClosed)
 	}
-	c, err := s.cat.Content(ctx, obj.ID)
+	c, err := s.pinContent(ctx, &obj)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", obj.Name, err)
 	}
-	if c.Size != obj.Size {
-		return nil, fmt.Errorf("open %s: %w: content of %d bytes, object of %d", obj.Name, ErrCorrupt, c.Size, obj.Size)
-	}
-	if c.Inline != nil && ID(frame.Sum(c.Inline)) != c.ID {
-		return nil, fmt.Errorf("open %s: %w: the catalog's copy does not match the address", obj.Name, ErrCorrupt)
-	}
-	s.pins.add(c.Upload)
 	return &Reader{s: s, ctx: ctx, obj: obj, c: c, run: -1}, nil
 }
+
+// pinContent returns where the content of an object is, with the upload that it lies
+// in pinned: a collection that was about to declare it dead either comes first, and
+// the row is gone, or finds the pin.
+func (s *Store) pinContent(ctx context.Context, obj *Object) (Content, error) {
+	c, err := s.cat.Content(ctx, obj.ID)
+	for err == nil {
+		s.pins.add(c.Upload)
+		var again Content
+		if again, err = s.cat.Content(ctx, obj.ID); err == nil && again.Upload == c.Upload {
+			if err = checkContent(&again, obj); err == nil {
+				return again, nil
+			}
+		}
+		s.pins.release(c.Upload)
+		c = again
+	}
+	return Content{}, err
+}
+
+// checkContent holds a row against the object that it is for.
+func checkContent(c *Content, obj *Object) error {
+	if c.Size != obj.Size {
+		return fmt.Errorf("%w: content of %d bytes, object of %d", ErrCorrupt, c.Size, obj.Size)
+	}
+	if c.Inline != nil && (int64(len(c.Inline)) != c.Size || ID(frame.Sum(c.Inline)) != c.ID) {
+		return fmt.Errorf("%w: the catalog's copy does not match the address", ErrCorrupt)
+	}
+	return nil
+}
+
+// packed reports whether a content lies in a pack with others. Such a content is
+// small, and proven by hashing it whole.
+func packed(c Content) bool { return c.Inline == nil && c.Size <= MaxSmall }
 
 // Object returns the version that is read.
 func (r *Reader) Object() Object { return r.obj }
@@ -103,7 +130,7 @@ func (r *Reader) readSome(p []byte, off int64) (int, error) {
 	if c.Inline != nil {
 		return copy(p, c.Inline[off:]), nil
 	}
-	n, err := r.readBlock(p, c, off)
+	n, err := r.readPlaced(p, c, off)
 	if err == nil || r.ctx.Err() != nil {
 		return n, err
 	}
@@ -112,15 +139,44 @@ func (r *Reader) readSome(p []byte, off int64) (int, error) {
 	if moved, merr := r.moved(c); merr == nil && moved.Inline != nil {
 		return copy(p, moved.Inline[off:]), nil
 	} else if merr == nil {
-		if n, err2 := r.readBlock(p, moved, off); err2 == nil {
+		if n, err2 := r.readPlaced(p, moved, off); err2 == nil {
 			return n, nil
 		}
 	} else if r.outdated(c.Offset + off) {
-		if n, err = r.readBlock(p, c, off); err == nil {
+		if n, err = r.readPlaced(p, c, off); err == nil {
 			return n, nil
 		}
 	}
 	return 0, r.named(err, c)
+}
+
+// readPlaced reads from one block of a stream, or from a member of a pack, which is
+// read whole at first and compared with its address. A member of which a block is
+// lost is read block by block: what is left of it was verified against the pack.
+func (r *Reader) readPlaced(p []byte, c Content, off int64) (int, error) {
+	if !packed(c) {
+		return r.readBlock(p, c, off)
+	}
+	r.mu.Lock()
+	data := r.member
+	r.mu.Unlock()
+	if data == nil {
+		data = make([]byte, c.Size)
+		for at := 0; at < len(data); {
+			n, err := r.readBlock(data[at:], c, int64(at))
+			if err != nil {
+				return r.readBlock(p, c, off)
+			}
+			at += n
+		}
+		if ID(frame.Sum(data)) != c.ID {
+			return 0, fmt.Errorf("%w: bytes [%d, %d) of upload %v are not the content %v", ErrCorrupt, c.Offset, c.Offset+c.Size, c.Upload, c.ID)
+		}
+		r.mu.Lock()
+		r.member = data
+		r.mu.Unlock()
+	}
+	return copy(p, data[off:]), nil
 }
 
 // content returns where the object's bytes are.
@@ -136,22 +192,22 @@ func (r *Reader) content() (Content, error) {
 // moved asks the catalog where the content is now, and fails when that is where it
 // was.
 func (r *Reader) moved(old Content) (Content, error) {
-	c, err := r.s.cat.Content(r.ctx, r.obj.ID)
+	c, err := r.s.pinContent(r.ctx, &r.obj)
 	if err != nil {
 		return c, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || c.Upload == old.Upload && c.Offset == old.Offset && r.c.Upload == old.Upload {
+		r.s.pins.release(c.Upload)
 		return c, errSame
 	}
 	if r.last != nil {
 		r.s.open.put(r.last)
 		r.last = nil
 	}
-	r.s.pins.add(c.Upload)
 	r.s.pins.release(r.c.Upload)
-	r.c, r.step = c, 0
+	r.c, r.step, r.member = c, 0, nil
 	return c, nil
 }
 
@@ -293,7 +349,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 // right.
 func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 	for r.pos < r.obj.Size {
-		b, err := r.nextAhead()
+		b, err := r.nextAhead(maxStripes)
 		if err != nil {
 			return total, err
 		}

@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// repairAgain is when rows that could not be repaired are tried anew.
-const repairAgain = time.Minute
+// Rows that could not be repaired are tried anew after repairAgain, and after twice as
+// long each time, up to repairRarely, until there is news.
+const (
+	repairAgain  = time.Minute
+	repairRarely = time.Hour
+)
 
 // RepairReport says what became of the rows of the repair queue.
 type RepairReport struct {
@@ -84,11 +88,13 @@ func (s *Store) reportLost(err error) {
 func (s *Store) runRepairer() {
 	timer := time.NewTimer(0) // what was left by the last process
 	defer timer.Stop()
+	wait := repairAgain
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-s.repairNow:
+			wait = repairAgain
 		case <-timer.C:
 		}
 		rep, err := s.Repair(s.ctx)
@@ -97,7 +103,8 @@ func (s *Store) runRepairer() {
 		}
 		if rep.Left > 0 {
 			s.log.Warn("damage stays on the repair queue", "rows", rep.Left, "err", errors.Join(rep.Errs...))
-			timer.Reset(repairAgain)
+			timer.Reset(wait)
+			wait = min(2*wait, repairRarely)
 		}
 	}
 }

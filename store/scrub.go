@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/blockframe/blockframe/internal/frame"
@@ -79,7 +80,7 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 			err = ctx.Err()
 		}
 		if err == nil {
-			err = c.extent(ctx, e)
+			err = c.extent(ctx, e.ID)
 		}
 		if err != nil {
 			return c.rep, fmt.Errorf("scrub: %w", err)
@@ -116,35 +117,73 @@ func (c *scrub) record(ctx context.Context) error {
 		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)})
 }
 
-// extent looks at one extent and, if asked to, repairs it.
-func (c *scrub) extent(ctx context.Context, e Extent) error {
-	u, err := c.s.cat.Upload(ctx, e.Upload)
-	if err != nil && !isAbsent(err) {
-		return err
-	}
-	if isAbsent(err) || u.State == UploadDead {
-		return nil // collected since the pass came by
-	}
-	c.rep.Extents++
-	x, err := c.s.open.get(ctx, e)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+// extent looks at one extent and, if asked to, repairs it. What a repair or a
+// collection changed under its eyes is no damage: then it looks again.
+func (c *scrub) extent(ctx context.Context, id ExtentID) error {
+	for {
+		e, err := c.current(ctx, id)
+		if err != nil {
+			return passAbsent(err)
 		}
-		return c.lostExtent(ctx, &e, err)
+		again, err := c.once(ctx, e)
+		if err != nil || !again {
+			return err
+		}
 	}
-	x.retry()
-	states, lost, err := c.look(ctx, x)
-	c.s.open.put(x)
+}
+
+// current returns the record of an extent as it is now, fs.ErrNotExist if its upload
+// is dead.
+func (c *scrub) current(ctx context.Context, id ExtentID) (Extent, error) {
+	e, err := c.s.cat.Extent(ctx, id)
 	if err != nil {
-		return err
+		return e, err
 	}
-	if again, err := c.s.cat.Extent(ctx, e.ID); err == nil && !sameBlobs(&again, &e) {
-		return c.extent(ctx, again) // a repair came between
-	} else if isAbsent(err) {
+	u, err := c.s.cat.Upload(ctx, e.Upload)
+	if err == nil && u.State == UploadDead {
+		err = fs.ErrNotExist
+	}
+	return e, err
+}
+
+// passAbsent makes it no error that something was collected meanwhile.
+func passAbsent(err error) error {
+	if isAbsent(err) {
 		return nil
 	}
-	return c.judge(ctx, x, states, lost)
+	return err
+}
+
+// once looks at an extent and judges it, unless its record changed meanwhile: then
+// it reports that it has to be done again.
+func (c *scrub) once(ctx context.Context, e Extent) (again bool, err error) {
+	var states []shardState
+	var lost []int
+	x, bad := c.s.open.get(ctx, e)
+	if bad == nil {
+		defer c.s.open.put(x)
+		x.retry()
+		if states, lost, err = c.look(ctx, x); err != nil {
+			return false, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if bad != nil || anyBad(states) {
+		now, err := c.current(ctx, e.ID)
+		if err != nil {
+			return false, passAbsent(err)
+		}
+		if !sameBlobs(&now, &e) {
+			return true, nil
+		}
+	}
+	c.rep.Extents++
+	if bad != nil {
+		return false, c.lostExtent(ctx, &e, bad)
+	}
+	return false, c.judge(ctx, x, states, lost)
 }
 
 // look returns the state of every shard, and the stripes that cannot be decoded.
@@ -246,7 +285,11 @@ func (c *scrub) read(ctx context.Context, x *handle, readers []BackendReader, at
 			p.good[i] = readColumn(readers[i], x, i, p.first, p.n, sl.column(i))
 		}
 	})
-	return p, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		sl.release()
+		return nil, err
+	}
+	return p, nil
 }
 
 // stripe takes note of the bad blocks of a stripe and reports whether it can be

@@ -122,5 +122,11 @@ func (sw *shardWriter) flush() {
 }
 
 func (sw *shardWriter) put(b []byte) {
-	sw.try(func() error { _, err := sw.out.Write(b); return err })
+	sw.try(func() error {
+		_, err := sw.out.Write(b)
+		if err != nil {
+			sw.disk.saw(err)
+		}
+		return err
+	})
 }

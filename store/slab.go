@@ -70,8 +70,14 @@ type slabs struct {
 // newSlabs returns a budget of at least a stripe of the widest code.
 func newSlabs(budget int64) *slabs {
 	widest := int64(erasure.MaxShards * BlockSize)
-	budget = max(budget, widest)
-	return &slabs{budget: budget, forReaders: min(budget/2, budget-widest), sem: semaphore.NewWeighted(budget), idle: map[int][][]byte{}}
+	s := newBudget(max(budget, widest))
+	s.forReaders = min(s.budget/2, s.budget-widest)
+	return s
+}
+
+// newBudget returns a budget of which nothing is for readers.
+func newBudget(budget int64) *slabs {
+	return &slabs{budget: budget, sem: semaphore.NewWeighted(budget), idle: map[int][][]byte{}}
 }
 
 // get returns a slab of up to want stripes: as many as the budget gives at once,
@@ -87,7 +93,7 @@ func (p *slabs) get(ctx context.Context, c erasure.Code, want int) (*slab, error
 	if err := p.sem.Acquire(ctx, n); err != nil {
 		return nil, err
 	}
-	return p.make(c, 1, n), nil
+	return p.make(c, 1, n, true), nil
 }
 
 // try returns a slab of want stripes, or of as many as one may have, if the budget
@@ -98,7 +104,7 @@ func (p *slabs) try(c erasure.Code, want int) *slab {
 	if want > 1 && p.inUse()+n > p.budget*3/4 || !p.sem.TryAcquire(n) {
 		return nil // the last quarter is for those who need a single stripe to go on
 	}
-	return p.make(c, want, n)
+	return p.make(c, want, n, true)
 }
 
 // tryRead is try for a reader.
@@ -112,7 +118,7 @@ func (p *slabs) tryRead(c erasure.Code, want int) *slab {
 		p.readers(-n)
 		return nil
 	}
-	s := p.make(c, want, n)
+	s := p.make(c, want, n, false)
 	s.reader = true
 	return s
 }
@@ -144,9 +150,10 @@ func fit(budget int64, c erasure.Code, want int) int {
 // stripeBytes returns the memory of a stripe.
 func stripeBytes(c erasure.Code) int64 { return int64(c.Shards()) * BlockSize }
 
-// make returns a slab whose n bytes were acquired.
-func (p *slabs) make(c erasure.Code, stripes int, n int64) *slab {
-	s := &slab{code: c, stripes: stripes, pool: p, loan: n, buf: p.memory(int(n))}
+// make returns a slab whose n bytes were acquired; its memory may be larger, and
+// count as such, if larger says so.
+func (p *slabs) make(c erasure.Code, stripes int, n int64, larger bool) *slab {
+	s := &slab{code: c, stripes: stripes, pool: p, loan: n, buf: p.memory(int(n), larger)}
 	s.loan += int64(cap(s.buf)) - n
 	s.refs.Store(1)
 	return s
@@ -164,14 +171,14 @@ func (p *slabs) single(c erasure.Code) *slab {
 // much idle memory as the budget demands. Rather than that it lends the smallest idle
 // piece that is larger, all of it: what is dropped is garbage, and the collector lets
 // as much of it gather as there is memory in use.
-func (p *slabs) memory(n int) []byte {
+func (p *slabs) memory(n int, larger bool) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b := p.take(n); b != nil {
 		p.lent += int64(n)
 		return b
 	}
-	if p.lent+p.bytes+int64(n) > p.budget {
+	if larger && p.lent+p.bytes+int64(n) > p.budget {
 		if b := p.larger(n); b != nil {
 			p.lent += int64(cap(b))
 			return b

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/blockframe/blockframe/internal/frame"
 )
@@ -58,11 +60,23 @@ func (s *Store) inspectShard(ctx context.Context, x *handle, i, lo, hi int) (st 
 func (st *shardState) note(err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	case unreachable(err):
 		st.absent = errors.Join(st.absent, err)
 	default:
 		st.parts = errors.Join(st.parts, err)
 	}
+}
+
+// unreachable reports whether an error says that a blob could not be asked, rather
+// than that there is something wrong with it.
+func unreachable(err error) bool {
+	for _, target := range []error{ErrUnavailable, context.Canceled, context.DeadlineExceeded, fs.ErrPermission, fs.ErrClosed,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkParts verifies everything of a blob but its blocks.
@@ -162,16 +176,26 @@ func readColumn(r BackendReader, x *handle, i, lo, n int, buf []byte) []bool {
 // of a larger one the parts are looked at, and the blocks are left to scrub.
 const trustBytes = 64 * miB
 
+// proofs remembers what was verified for the puts of one batch or group, which may
+// rely on the same pack many times.
+type proofs map[proof]bool
+
+type proof struct {
+	extent ExtentID
+	stripe int // wholeShard: the parts
+}
+
 // trust verifies the stored copy of a content, uncached, and returns what is wrong
-// with it. Damage goes on the repair queue.
-func (s *Store) trust(ctx context.Context, c Content) error {
+// with it. Damage goes on the repair queue. Shards that cannot be asked are no damage
+// as long as the others suffice.
+func (s *Store) trust(ctx context.Context, c Content, known proofs) error {
 	for pos := c.Offset; pos < c.Offset+c.Size; {
 		e, err := s.extentAt(ctx, c.Upload, pos)
 		if err != nil {
 			return err
 		}
 		end := min(e.Offset+e.Length, c.Offset+c.Size)
-		if err := s.trustExtent(ctx, e, pos-e.Offset, end-e.Offset, c.Size <= trustBytes); err != nil {
+		if err := s.trustExtent(ctx, e, pos-e.Offset, end-e.Offset, c.Size <= trustBytes, known); err != nil {
 			return err
 		}
 		pos = end
@@ -180,24 +204,44 @@ func (s *Store) trust(ctx context.Context, c Content) error {
 }
 
 // trustExtent verifies the bytes [lo, hi) of an extent in every shard.
-func (s *Store) trustExtent(ctx context.Context, e Extent, lo, hi int64, blocks bool) error {
+func (s *Store) trustExtent(ctx context.Context, e Extent, lo, hi int64, blocks bool, known proofs) error {
+	g := e.Geometry()
+	first, last := 0, 0
+	if blocks {
+		first, last = g.Stripe(g.Block(lo)), g.Stripe(g.Block(hi-1))+1
+	}
+	for first < last && known[proof{e.ID, first}] {
+		first++
+	}
+	if known[proof{e.ID, wholeShard}] && first == last {
+		return nil
+	}
 	x, err := s.open.get(ctx, e)
 	if err != nil {
 		return err
 	}
 	defer s.open.put(x)
-	first, last := 0, 0
-	if blocks {
-		first, last = x.g.Stripe(x.g.Block(lo)), x.g.Stripe(x.g.Block(hi-1))+1
-	}
 	states := make([]shardState, len(e.Shards))
 	s.eachShard(len(states), func(i int) { states[i] = s.inspectShard(ctx, x, i, first, last) })
-	var errs []error
+	var errs, away []error
 	for i := range states {
 		if err := states[i].err(); err != nil {
-			errs = append(errs, fmt.Errorf("shard %d: %w", i, err))
-			s.blameState(ctx, x, i, &states[i])
+			err = fmt.Errorf("shard %d: %w", i, err)
+			if s.blameState(ctx, x, i, &states[i]); states[i].absent != nil {
+				away = append(away, err)
+			} else {
+				errs = append(errs, err)
+			}
 		}
+	}
+	if len(states)-len(away) < e.Code.K {
+		errs = append(errs, away...)
+	}
+	if len(errs) == 0 && known != nil {
+		for stripe := first; stripe < last; stripe++ {
+			known[proof{e.ID, stripe}] = true
+		}
+		known[proof{e.ID, wholeShard}] = true
 	}
 	return errors.Join(errs...)
 }

@@ -221,7 +221,8 @@ func (b *Backend) Usage(ctx context.Context) (store.Usage, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = b.gone(err)
 	}
-	return store.Usage{Total: total, Free: free, Blobs: -1, Stray: b.stray.count()}, err
+	// Space on a disk that takes no changes is of no use.
+	return store.Usage{Total: total, Free: free, Blobs: -1, Stray: b.stray.count()}, errors.Join(err, b.Err())
 }
 
 // Close waits for changes under way, and releases the lock. Readers stay good.

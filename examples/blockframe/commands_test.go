@@ -52,6 +52,10 @@ func TestCommands(t *testing.T) {
 	json := func(args ...string) []map[string]any {
 		return lines(t, ok(t, at(append([]string{"--json"}, args...)...)...))
 	}
+	pipe := func(in []byte, args ...string) {
+		r := cliIn(t, in, args...)
+		require.Equal(t, exitOK, r.code, r.err)
+	}
 	file := write(t, filepath.Join(t.TempDir(), "file.bin"), 1, 300_000)
 
 	require.Equal(t, "stored 1 file, 300 kB\n", ok(t, at("put", file)...))
@@ -64,7 +68,7 @@ func TestCommands(t *testing.T) {
 
 	// T2: the same bytes under another name have the same address.
 	require.Equal(t, id, json("commit", file, "--name", "a/b/copy")[0]["id"])
-	require.Equal(t, exitOK, cliIn(t, []byte("from a pipe"), at("put", "-", "--name", "a/pipe")...).code)
+	pipe([]byte("from a pipe"), at("put", "-", "--name", "a/pipe")...)
 	require.Equal(t, "from a pipe", ok(t, at("get", "a/pipe")...))
 	require.Len(t, json("ls"), 5)
 	require.Len(t, json("ls", "a"), 3)
@@ -75,7 +79,7 @@ func TestCommands(t *testing.T) {
 	require.Contains(t, ok(t, at("stat", "file.bin")...), id)
 
 	// Other content is a new version; the old one stays.
-	require.Equal(t, exitOK, cliIn(t, []byte("second"), at("put", "-", "--name", "a/pipe")...).code)
+	pipe([]byte("second"), at("put", "-", "--name", "a/pipe")...)
 	require.Equal(t, "second", ok(t, at("get", "a/pipe")...))
 	require.Equal(t, "from a pipe", ok(t, at("get", "a/pipe", "--version", "1")...))
 	require.Len(t, json("stat", "--history", "a/pipe"), 2)

@@ -58,7 +58,9 @@ type disk struct {
 // what is the matter. ErrLocked names the directory that another process has open;
 // ErrVersion is a store of a newer program; fs.ErrInvalid are options that make no
 // sense, or directories of two stores; fs.ErrNotExist says that there is no store,
-// or no copy of its log; ErrCorrupt names what all copies of the log have lost.
+// or no copy of its log; ErrCorrupt names what all copies of the log have lost,
+// or says that they lack changes which were acknowledged, as when all were restored
+// from an older backup: nothing is touched then, and it tells what to do.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

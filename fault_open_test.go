@@ -265,15 +265,7 @@ func TestStaleCopyOfTheLog(t *testing.T) {
 	require.NoError(t, st.Close())
 	for _, dir := range []string{"/d0/log", "/d1/log"} {
 		after := durable.Mem(m.CrashClone(vfs.CrashCloneCfg{}))
-		names, err := backup.List(dir)
-		require.NoError(t, err)
-		require.NoError(t, after.RemoveAll(dir))
-		require.NoError(t, after.MkdirAll(dir))
-		for _, n := range names {
-			b, err := durable.ReadFile(backup, path.Join(dir, n), 1<<26)
-			require.NoError(t, err)
-			require.NoError(t, durable.WriteFile(after, path.Join(dir, n), b))
-		}
+		restore(t, backup, after, dir)
 		st := open(t, blockframe.WithFS(opts, after))
 		require.ErrorContains(t, st.ReadOnly(), "stale", dir)
 		require.ErrorContains(t, st.ReadOnly(), path.Dir(dir), "the reason names the disk")
@@ -283,4 +275,71 @@ func TestStaleCopyOfTheLog(t *testing.T) {
 		}
 		require.NoError(t, st.Close())
 	}
+}
+
+// restore puts the files of a directory back as they were.
+func restore(t *testing.T, backup, fsys durable.FS, dir string) {
+	t.Helper()
+	names, err := backup.List(dir)
+	require.NoError(t, err)
+	require.NoError(t, fsys.RemoveAll(dir))
+	require.NoError(t, fsys.MkdirAll(dir))
+	for _, n := range names {
+		b, err := durable.ReadFile(backup, path.Join(dir, n), 1<<26)
+		require.NoError(t, err)
+		require.NoError(t, durable.WriteFile(fsys, path.Join(dir, n), b))
+	}
+}
+
+// All copies of the log are restored from an older backup: the view tells, and
+// nothing is opened until the newer log is back, or somebody moves the view away.
+func TestAllCopiesOfTheLogStale(t *testing.T) {
+	ctx := context.Background()
+	fsys := durable.Mem(vfs.NewCrashableMem())
+	opts := crashOptions(fsys, 2)
+	logs := []string{"/d0/log", "/d1/log"}
+	copied := func() durable.FS {
+		to := durable.Mem(vfs.NewMem())
+		for _, dir := range logs {
+			restore(t, fsys, to, dir)
+		}
+		return to
+	}
+	st, err := blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	require.NoError(t, putStep("old", 1, 100).do(ctx, st, nil))
+	require.NoError(t, st.Close())
+	older := copied()
+	st, err = blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	require.NoError(t, putStep("new", 2, 100).do(ctx, st, nil))
+	require.NoError(t, st.Close())
+	newer := copied()
+
+	for _, dir := range logs {
+		restore(t, older, fsys, dir)
+	}
+	for range 2 {
+		_, err = blockframe.Open(ctx, opts)
+		require.ErrorIs(t, err, blockframe.ErrCorrupt)
+		require.ErrorContains(t, err, "restore the newer copy of the log, or move /d0/view away")
+	}
+	for _, dir := range logs {
+		restore(t, newer, fsys, dir)
+	}
+	st, err = blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	requireBytes(t, content(2, 100), get(t, st, "new", 0))
+	require.NoError(t, st.Close())
+
+	for _, dir := range logs {
+		restore(t, older, fsys, dir)
+	}
+	require.NoError(t, fsys.Rename("/d0/view", "/d0/view.lost"))
+	st, err = blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	requireBytes(t, content(1, 100), get(t, st, "old", 0))
+	_, err = readAll(ctx, st, "new", 0)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, st.Close())
 }

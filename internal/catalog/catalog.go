@@ -92,9 +92,10 @@ type Catalog struct {
 }
 
 // Open opens the catalog: the view is brought up to the end of the log, or made
-// anew if it is absent, damaged, of another store or ahead of the log. Errors
-// are those of the log, frame.ErrVersion for a record of a newer blockframe, and
-// durable.ErrNoSpace.
+// anew if it is absent, damaged or of another store. Errors are those of the log,
+// frame.ErrVersion for a record of a newer blockframe, durable.ErrNoSpace, and
+// frame.ErrCorrupt for a log that lacks records which the view holds: they were
+// acknowledged, and neither the log nor the view is touched.
 func Open(opts Options) (*Catalog, error) {
 	if opts.Journal == nil || opts.FS == nil || opts.Dir == "" {
 		return nil, invalid("a catalog needs a journal and a directory for its view")

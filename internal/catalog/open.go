@@ -129,7 +129,10 @@ func (c *Catalog) try(last uint64) (err error) {
 	return nil
 }
 
-// check reads the meta row, and holds the view against the log.
+// check reads the meta row, and holds the view against the log. Records come to
+// the view when they are durable on all members of the log, so one that the log
+// does not have was acknowledged and is gone: the view is the proof of it, and is
+// left as it is.
 func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
 	r := rows{r: db}
 	m := r.meta()
@@ -143,18 +146,24 @@ func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
 		return nil, fmt.Errorf("view of another store, %x", m.storeID)
 	}
 	if m.applied > last {
-		return nil, fmt.Errorf("view holds record %d, the log ends at %d", m.applied, last)
+		return nil, c.lost(fmt.Sprintf("the log ends at record %d, the view holds %d", last, m.applied))
 	}
 	for rec, err := range c.opts.Journal.Records(m.applied) {
 		if err != nil {
 			return nil, &logError{err}
 		}
 		if frame.Sum(rec.Data) != m.hash {
-			return nil, fmt.Errorf("view holds another record %d than the log", m.applied)
+			return nil, c.lost(fmt.Sprintf("the log holds another record %d than the view", m.applied))
 		}
 		break
 	}
 	return m, nil
+}
+
+// lost says that the log lacks records which were acknowledged, and what to do.
+func (c *Catalog) lost(what string) error {
+	return &logError{fmt.Errorf("%w: %s: records that were acknowledged are gone; restore the newer copy of the log, or move %s away to accept the loss",
+		frame.ErrCorrupt, what, c.opts.Dir)}
 }
 
 // logError is a failure that making the view anew does not cure.

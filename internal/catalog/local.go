@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
 	"github.com/blockframe/blockframe/store"
 )
@@ -24,6 +25,9 @@ const (
 
 // proveAfter is how long after the last ack the frame before it is proven.
 const proveAfter = 50 * time.Millisecond
+
+// applyAgain is the time between two tries to apply what the view had no room for.
+const applyAgain = 100 * time.Millisecond
 
 // LocalOptions says what a Local sequencer is made of. Fields are as in Options.
 type LocalOptions struct {
@@ -49,6 +53,7 @@ type Local struct {
 	once    sync.Once
 	wg      sync.WaitGroup
 	broken  atomic.Pointer[error] // why nothing is applied any more
+	full    atomic.Pointer[error] // why nothing is applied for now: a lack of room
 
 	last  time.Time     // log time of the newest record in the log
 	since time.Duration // reading of Elapsed for it
@@ -240,6 +245,9 @@ func (l *Local) ready() error {
 	if err := l.broken.Load(); err != nil {
 		return fmt.Errorf("%w: %w", fs.ErrPermission, *err)
 	}
+	if err := l.full.Load(); err != nil {
+		return *err
+	}
 	return l.machine.Ready()
 }
 
@@ -266,12 +274,38 @@ func (l *Local) apply() {
 		}
 		results, err := l.machine.Apply(g.first, g.records)
 		if err != nil {
-			l.broken.Store(&err)
-			g.fail(fmt.Errorf("%w: logged, not applied: %w", journal.ErrUncertain, err))
+			if err := l.applyLate(g, err); err != nil {
+				l.broken.Store(&err)
+			}
+			l.full.Store(nil)
 			continue
 		}
 		for i, p := range g.proposals {
 			p.done <- outcome{results: results[i]}
 		}
 	}
+}
+
+// applyLate applies a group for which there was no room, once there is, and returns
+// why that cannot be. Meanwhile nothing is logged. Nobody waits for the results any
+// more: what was proposed takes effect all the same, as after an ErrUncertain it may.
+func (l *Local) applyLate(g *group, err error) error {
+	if errors.Is(err, durable.ErrNoSpace) {
+		l.full.Store(&err)
+	} else {
+		l.broken.Store(&err)
+	}
+	g.fail(fmt.Errorf("%w: logged, not applied: %w", journal.ErrUncertain, err))
+	again := time.NewTicker(applyAgain)
+	defer again.Stop()
+	for errors.Is(err, durable.ErrNoSpace) {
+		l.full.Store(&err)
+		select {
+		case <-again.C:
+		case <-l.closing:
+			return err
+		}
+		_, err = l.machine.Apply(g.first, g.records)
+	}
+	return err
 }

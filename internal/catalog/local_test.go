@@ -27,9 +27,13 @@ type echo struct {
 	applied atomic.Uint64
 	times   []time.Time
 	groups  []int
+	full    atomic.Bool // nothing is applied
 }
 
 func (e *echo) Apply(first uint64, records [][]byte) (out [][]store.Result, err error) {
+	if e.full.Load() {
+		return nil, durable.ErrNoSpace
+	}
 	e.groups = append(e.groups, len(records))
 	for i, b := range records {
 		r, err := catalog.DecodeRecord(b)
@@ -277,4 +281,37 @@ func fdatasync(b *testing.B, dir string) time.Duration {
 	}
 	slices.Sort(times)
 	return times[len(times)/2]
+}
+
+// TestApplyLate applies what there was no room for when there is, logs nothing in
+// between, and does not wait for it when closed.
+func TestApplyLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j *journal.Journal
+		l, e := local(t, durable.Mem(vfs.NewCrashableMem()), func(o *catalog.LocalOptions) { j = o.Journal })
+		for range 2 {
+			e.full.Store(true)
+			_, err := l.Propose(ctx, one)
+			require.ErrorIs(t, err, journal.ErrUncertain)
+			require.ErrorIs(t, err, durable.ErrNoSpace)
+			last := j.Last()
+			time.Sleep(time.Hour)
+			_, err = l.Propose(ctx, one)
+			require.ErrorIs(t, err, durable.ErrNoSpace)
+			require.NotErrorIs(t, err, journal.ErrUncertain)
+			require.NotErrorIs(t, err, fs.ErrPermission)
+			require.Equal(t, last, j.Last())
+			require.Equal(t, last-1, e.Applied())
+			e.full.Store(false)
+			time.Sleep(time.Second)
+			require.Equal(t, last, e.Applied())
+			res, err := l.Propose(ctx, one)
+			require.NoError(t, err)
+			require.Equal(t, last+1, res[0].Number)
+		}
+		e.full.Store(true)
+		_, err := l.Propose(ctx, one)
+		require.ErrorIs(t, err, journal.ErrUncertain)
+		require.NoError(t, l.Close())
+	})
 }

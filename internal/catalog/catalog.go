@@ -61,8 +61,9 @@ type Sequencer interface {
 type Machine interface {
 	// Apply applies durable records, the first of which has that index, and
 	// returns the results of each. It may take long: a view that fails is made
-	// anew on the way. After an error nothing can be applied until the catalog
-	// is opened again.
+	// anew on the way. After durable.ErrNoSpace the same records are to be
+	// applied again when there may be room; after any other error nothing can be
+	// applied until the catalog is opened again.
 	Apply(first uint64, records [][]byte) ([][]store.Result, error)
 
 	// Ready returns nil, or why a record had better not be logged now.
@@ -85,6 +86,7 @@ type Catalog struct {
 	cache  cache      // of rows, for Apply
 	fresh  int64      // bytes of records since the view was flushed
 	when   time.Time  // of the last flush
+	retry  time.Time  // when to try again to make the view anew, if broken is a lack of room
 
 	view   atomic.Pointer[kv.DB]
 	meta   atomic.Pointer[meta] // as of the newest record applied

@@ -391,3 +391,47 @@ func TestCloseOnFullDisk(t *testing.T) {
 		r.object("a", 0)
 	}
 }
+
+// TestViewFailsOnFullDisk makes the view anew when there is room: until then a try
+// leaves nothing behind, and not each read is a try.
+func TestViewFailsOnFullDisk(t *testing.T) {
+	fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{})
+	r := newRig(t, fsys, withTally)
+	r.ok(inline("a", "1", 1))
+	views := must(r.fs.List("view"))
+	full := func() {
+		t.Helper()
+		fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
+			if op.Kind == durabletest.Sync && strings.HasPrefix(op.Name, "view") { // is not tried again
+				return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
+			}
+			return fullView(op)
+		})
+	}
+	full()
+	require.NoError(t, r.cat.View().FlushSoon())
+	require.Eventually(t, r.cat.View().Full, 1e10, 1e6)
+	r.cat.View().Impatient() // the disk is full where a failure is final
+	<-r.cat.View().Failing()
+	_, err := r.cat.Object(ctx, "a", 0)
+	require.ErrorIs(t, err, durable.ErrNoSpace)
+	fsys.Reset()
+	for range 100 {
+		_, err := r.cat.Object(ctx, "a", 0)
+		require.ErrorIs(t, err, durable.ErrNoSpace)
+	}
+	require.Empty(t, fsys.Log(), "each read replays the log")
+	require.Equal(t, views, must(r.fs.List("view")))
+
+	// A record that is logged now is applied when there is room.
+	_, err = r.cat.Commit(ctx, store.Record{Commands: []store.Command{inline("b", "2", 2)}})
+	require.ErrorIs(t, err, journal.ErrUncertain)
+	require.ErrorIs(t, err, durable.ErrNoSpace)
+	fsys.SetFault(nil)
+	require.Eventually(t, func() bool { return r.cat.Applied() == 2 }, 1e10, 1e7)
+	r.object("b", 0)
+	r.ok(inline("c", "3", 3))
+	r.checkTally()
+	r.reopen(withTally)
+	r.object("c", 0)
+}

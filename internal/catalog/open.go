@@ -19,6 +19,7 @@ const (
 	groupBytes = 1 << 20          // of records in one batch of the view, but for the last
 	flushBytes = 8 << 20          // of records to be replayed after a crash, about
 	flushAfter = 30 * time.Second // the same by time, when records come
+	retryAfter = time.Second      // from one try to make the view anew, for which there was no room, to the next
 )
 
 // openView opens the newest view and replays what it lacks. A view that cannot
@@ -94,6 +95,10 @@ func (c *Catalog) anew(last uint64) error {
 	}
 	c.dir = slices.Max(append(numbers, c.dir)) + 1
 	if err := c.try(last); err != nil {
+		// It would only take room; what another crash leaves of it, tidy removes.
+		if derr := kv.Destroy(c.opts.FS, c.viewDir()); derr != nil {
+			c.log.Warn("view that failed while it was made is not removed", "dir", c.viewDir(), "err", derr)
+		}
 		return err
 	}
 	return c.tidy()
@@ -108,6 +113,7 @@ func (c *Catalog) try(last uint64) (err error) {
 	}
 	defer func() {
 		if err != nil {
+			c.cache.forget()
 			db.Close()
 		}
 	}()
@@ -280,6 +286,7 @@ func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error
 		m, results, err := c.group(c.view.Load(), c.meta.Load(), first, records)
 		if err == nil {
 			c.meta.Store(m)
+			c.broken = nil
 			return results, nil
 		}
 		if again || fatal(err) {
@@ -295,12 +302,13 @@ func (c *Catalog) renew() error {
 	if c.closed.Load() {
 		return fmt.Errorf("catalog: %w", fs.ErrClosed)
 	}
-	if c.broken != nil && !errors.Is(c.broken, durable.ErrNoSpace) {
+	if c.broken != nil && (!errors.Is(c.broken, durable.ErrNoSpace) || time.Now().Before(c.retry)) {
 		return c.broken
 	}
 	c.broken = nil
 	if err := c.anew(c.meta.Load().applied); err != nil {
 		c.broken = fmt.Errorf("catalog: view cannot be made again: %w", err)
+		c.retry = time.Now().Add(retryAfter)
 	}
 	return c.broken
 }

@@ -1,13 +1,11 @@
 package catalog_test
 
 import (
-	"fmt"
 	"io/fs"
 	"path"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/store"
@@ -464,146 +462,5 @@ func (m *model) retain(c catalog.Retain) error {
 	case ends.After(v.ends):
 		v.ends, v.RetainUntil = ends, c.Until
 	}
-	return nil
-}
-
-func queueKey(r store.Repair) string { return fmt.Sprintf("%v %d %v", r.Extent, r.Shard, r.Backend) }
-
-func (m *model) enqueue(r store.Repair) {
-	r.Since = m.now
-	if old := m.queue[queueKey(r)]; old != nil {
-		r.Since = old.Since
-		if len(r.Stripes) > 0 && len(old.Stripes) > 0 {
-			all := make([]byte, max(len(r.Stripes), len(old.Stripes)))
-			for i := range all {
-				if i < len(r.Stripes) {
-					all[i] |= r.Stripes[i]
-				}
-				if i < len(old.Stripes) {
-					all[i] |= old.Stripes[i]
-				}
-			}
-			r.Stripes = all
-		} else {
-			r.Stripes = nil
-		}
-	}
-	m.queue[queueKey(r)] = &r
-}
-
-func (m *model) report(c store.Report) error {
-	for _, d := range c.Damage {
-		if !d.Backend.IsZero() {
-			m.enqueue(d)
-			continue
-		}
-		x := m.healable(d.Extent)
-		if x == nil {
-			continue
-		}
-		if d.Shard >= len(x.Shards) {
-			return fs.ErrInvalid
-		}
-		m.enqueue(d)
-	}
-	return nil
-}
-
-func (m *model) healable(id store.ExtentID) *store.Extent {
-	x := m.extents[id]
-	if x == nil || m.uploads[x.Upload].State == store.UploadDead {
-		return nil
-	}
-	return x
-}
-
-func (m *model) replace(c store.Replace) error {
-	x := m.healable(c.Extent)
-	if x == nil {
-		return fs.ErrNotExist
-	}
-	if c.Shard >= len(x.Shards) || c.To.Generation <= c.From {
-		return fs.ErrInvalid
-	}
-	if x.Shards[c.Shard] == c.To {
-		return nil
-	}
-	if x.Shards[c.Shard].Generation != c.From {
-		return catalog.ErrConflict
-	}
-	x.Shards[c.Shard] = c.To
-	delete(m.queue, queueKey(store.Repair{Extent: x.ID, Shard: c.Shard}))
-	return nil
-}
-
-func (m *model) intact(c store.Intact) error {
-	if !c.Backend.IsZero() {
-		delete(m.queue, queueKey(store.Repair{Backend: c.Backend}))
-		return nil
-	}
-	x := m.healable(c.Extent)
-	if x == nil || c.Shard >= len(x.Shards) {
-		return fs.ErrNotExist
-	}
-	if x.Shards[c.Shard].Generation != c.Generation {
-		return catalog.ErrConflict
-	}
-	x.Shards[c.Shard].Missing = false
-	delete(m.queue, queueKey(store.Repair{Extent: x.ID, Shard: c.Shard}))
-	return nil
-}
-
-func (m *model) pack(c store.Pack) error {
-	if err := m.addExtent(c.Extent); err != nil {
-		return err
-	}
-	u := m.uploads[c.Extent.Upload]
-	for _, member := range c.Members {
-		if member.Offset+member.Size > u.Length {
-			return fs.ErrInvalid
-		}
-		if old := m.contents[member.ID]; old != nil && len(old.Inline) == int(member.Size) {
-			m.place(store.Content{ID: member.ID, Size: member.Size, Upload: u.ID, Offset: member.Offset, Code: c.Extent.Code})
-		}
-	}
-	m.abandon(u.ID)
-	return nil
-}
-
-func (m *model) kill(id store.UploadID) error {
-	u := m.uploads[id]
-	if u == nil {
-		return fs.ErrNotExist
-	}
-	ripe := u.State == store.UploadCondemned && !m.now.Before(u.Until) || u.State == store.UploadOpen && u.Epoch < m.epoch
-	if !ripe {
-		return nil
-	}
-	u.State, u.Until = store.UploadDead, time.Time{}
-	for id, c := range m.contents {
-		if c.Upload == u.ID {
-			delete(m.contents, id)
-		}
-	}
-	for k, r := range m.queue {
-		if slices.Contains(u.list, r.Extent) {
-			delete(m.queue, k)
-		}
-	}
-	return nil
-}
-
-func (m *model) forget(id store.UploadID) error {
-	u := m.uploads[id]
-	if u == nil {
-		return nil
-	}
-	if u.State != store.UploadDead {
-		return catalog.ErrConflict
-	}
-	for _, x := range u.list {
-		delete(m.extents, x)
-	}
-	delete(m.uploads, id)
 	return nil
 }

@@ -210,7 +210,7 @@ func TestModel(t *testing.T) {
 	rng := seeded(t)
 	rounds, records := 8, 120
 	if testing.Short() {
-		rounds = 2 // with the race detector
+		rounds = 1 // with the race detector
 	}
 	if os.Getenv("BLOCKFRAME_HEAVY") != "" {
 		rounds = 200

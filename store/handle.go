@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"errors"
@@ -369,7 +370,7 @@ func (x *handle) checkTable(raw []byte) error {
 // setTable takes a checked table.
 func (x *handle) setTable(raw []byte) {
 	n := 32 * x.g.Blocks()
-	x.table.CVs, x.par = cvsOf(raw[:n]), raw[n:]
+	x.table.CVs, x.par = cvsOf(raw[:n]), bytes.Clone(raw[n:]) // raw is not kept: two dozen of them are some MiB
 }
 
 func cvsOf(raw []byte) []merkle.CV {

@@ -82,7 +82,9 @@
 // damage: it is repaired from another copy. If every copy is bad at that place,
 // Open fails with [frame.ErrCorrupt] naming it, never with fewer records. Only
 // what follows the last valid frame of all copies is a torn tail: it is zeroed,
-// with a warning. The longest valid chain is copied to the members that lack its
+// with a warning. A crash makes nothing unreadable and no file shorter: unless a
+// copy shows zeros where the chain ends, Open fails if one could not be read
+// there, or none behind, with the error of the reads, and changes nothing. The longest valid chain is copied to the members that lack its
 // last frame, and all are synced, before Open returns. Older segments are
 // verified as they are read, and repaired alike; [Journal.Verify] reads all.
 //

@@ -34,10 +34,20 @@ type Damage struct {
 	Segment string // file name
 	Offset  int64  // in bytes from the start of the segment
 	Reason  string
+	Err     error // what a read of it failed with, or nil
 }
 
 func (d *Damage) Error() string {
-	return fmt.Sprintf("%v: log member %s, segment %s, offset %d: %s", frame.ErrCorrupt, d.Member, d.Segment, d.Offset, d.Reason)
+	s := fmt.Sprintf("%v: log member %s, segment %s, offset %d: %s", frame.ErrCorrupt, d.Member, d.Segment, d.Offset, d.Reason)
+	if d.Err != nil {
+		s += ": " + d.Err.Error()
+	}
+	return s
 }
 
-func (d *Damage) Unwrap() error { return frame.ErrCorrupt }
+func (d *Damage) Unwrap() []error {
+	if d.Err == nil {
+		return []error{frame.ErrCorrupt}
+	}
+	return []error{frame.ErrCorrupt, d.Err}
+}

@@ -165,12 +165,12 @@ func (m *member) remove(name string) error {
 	return nil
 }
 
-// open opens a segment, of which size bytes will be read, for reading; the
-// window is empty if it cannot be opened.
+// open opens a segment, of which size bytes will be read, for reading. If it
+// cannot be opened, all reads of the window fail with the error.
 func (m *member) open(number uint64, size int64, uncached bool) (*window, error) {
 	f, err := m.FS.Open(m.path(segmentName(number)), durable.OpenOptions{Uncached: uncached})
 	if err != nil {
-		return &window{}, err
+		return &window{err: err}, err
 	}
 	return &window{f: f, ahead: int(min(size, windowSize))}, nil
 }
@@ -180,8 +180,8 @@ func (m *member) open(number uint64, size int64, uncached bool) (*window, error)
 // future.
 func readHeads(w *window, number uint64) (heads [2]*header, err error) {
 	for i := range heads {
-		b, ok := w.at(int64(i)*headerSize, headerSize)
-		if !ok {
+		b, rerr := w.at(int64(i)*headerSize, headerSize)
+		if rerr != nil {
 			continue
 		}
 		h, herr := decodeHeader(b)

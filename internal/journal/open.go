@@ -11,7 +11,8 @@ import (
 //
 // Errors: frame.ErrCorrupt (a *Damage) if every copy is damaged at one place of
 // the newest segment, or in the headers of another; ErrDiverged;
-// frame.ErrVersion; fs.ErrNotExist if there is no log and Create is not set;
+// frame.ErrCorrupt, too, with the error of the reads, if the copies that can be
+// read do not say where the newest segment ends; frame.ErrVersion; fs.ErrNotExist if there is no log and Create is not set;
 // fs.ErrInvalid for Options that make no sense. In all of these nothing was
 // changed. With a member missing, empty or stale, and with one that fails while
 // it is brought up to date, the log opens read-only: see ReadOnly.
@@ -172,10 +173,10 @@ func (j *Journal) scanCopies(states []*copyState, h *header) ([]*window, []scan)
 	for i, c := range states {
 		s := c.segs[h.number]
 		if s == nil {
-			windows[i], scans[i] = &window{}, scan{member: c.Name, absent: true}
+			windows[i], scans[i] = &window{err: fs.ErrNotExist}, scan{member: c.Name, absent: true}
 			continue
 		}
-		windows[i], _ = c.open(h.number, h.size, false) // unreadable counts as damaged
+		windows[i], _ = c.open(h.number, h.size, false) // its reads tell why not
 		scans[i] = scanSegment(windows[i], h, sealer, h.size)
 		scans[i].member = c.Name
 		scans[i].heads = [2]bool{s.heads[0] != nil, s.heads[1] != nil}

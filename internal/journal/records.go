@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -125,12 +126,12 @@ func (r *reader) try(k int) ([]byte, mark, bool) {
 	if r.windows[k] == nil {
 		r.windows[k], _ = r.j.readers[k].open(r.h.number, r.h.size, false) // unreadable is bad
 	}
-	m, ok := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
+	m, ok, _ := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
 	if !ok || m.size == 0 || m.prev != r.prev || m.first != r.first {
 		return nil, m, false
 	}
-	b, ok := r.windows[k].at(m.offset, int(m.size))
-	return b, m, ok
+	b, err := r.windows[k].at(m.offset, int(m.size))
+	return b, m, err == nil
 }
 
 // heal repairs the segment, once: a copy of it was found bad.
@@ -148,11 +149,14 @@ func (r *reader) heal() {
 
 func (r *reader) lost() error {
 	var names []string
-	for _, m := range r.j.readers {
+	var cause error
+	for k, m := range r.j.readers {
 		names = append(names, m.Name)
+		_, _, err := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
+		cause = errors.Join(cause, named(m.Name, err))
 	}
 	return &Damage{Member: strings.Join(names, ", "), Segment: segmentName(r.h.number), Offset: r.off,
-		Reason: fmt.Sprintf("no copy of the frame that starts with record %d is good", r.first)}
+		Reason: fmt.Sprintf("no copy of the frame that starts with record %d is good", r.first), Err: cause}
 }
 
 func (r *reader) close() {

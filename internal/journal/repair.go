@@ -30,12 +30,7 @@ func (r *repair) needed(i int) bool {
 }
 
 // end returns the offset behind the last frame.
-func (r *repair) end() int64 {
-	if n := len(r.chain); n > 0 {
-		return r.chain[n-1].offset + r.chain[n-1].size
-	}
-	return headArea
-}
+func (r *repair) end() int64 { return endOffset(r.chain) }
 
 // mend writes into f, which is copy i of the segment, what it lacks, and zeros
 // over what is behind the last frame, and syncs it.
@@ -87,15 +82,15 @@ func (r *repair) copyFrame(f durable.File, x mark) error {
 		if !sc.has(x) {
 			continue
 		}
-		m, ok := readMark(r.windows[i], r.h, r.sealer, x.offset, r.h.size)
+		m, ok, _ := readMark(r.windows[i], r.h, r.sealer, x.offset, r.h.size)
 		if !ok || m.hash != x.hash {
 			continue
 		}
-		b, ok := r.windows[i].at(x.offset, int(x.size))
-		if !ok {
+		b, err := r.windows[i].at(x.offset, int(x.size))
+		if err != nil {
 			continue
 		}
-		_, err := f.WriteAt(b, x.offset)
+		_, err = f.WriteAt(b, x.offset)
 		return err
 	}
 	return &Damage{Member: "all", Segment: segmentName(r.h.number), Offset: x.offset, Reason: "the frame could be read before, and cannot any more"}

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/blockframe/blockframe/internal/frame"
@@ -10,11 +12,19 @@ import (
 // span is a range [lo, hi) of offsets in a segment.
 type span struct{ lo, hi int64 }
 
+// gap is a range of offsets that could not be read. A crash makes none, so it
+// may hide anything.
+type gap struct {
+	span
+	err error // io.ErrUnexpectedEOF where the file is too short
+}
+
 // scan is what one copy of a segment holds.
 type scan struct {
 	member string
 	marks  []mark  // valid frames, by offset
-	junk   []span  // what is neither a valid frame nor zero; unreadable counts as junk
+	junk   []span  // what is neither a valid frame nor zero; the gaps, too
+	gaps   []gap   // what could not be read
 	torn   []int64 // where a frame has a good head, and the rest is bad
 	heads  [2]bool // which copies of the header are good
 	absent bool    // there is no such file
@@ -25,7 +35,10 @@ type scan struct {
 // allocates in proportion to the number of frames.
 func scanSegment(w *window, h *header, s sealer, limit int64) (sc scan) {
 	for off := int64(headArea); off < limit; {
-		m, ok := readMark(w, h, s, off, limit)
+		m, ok, err := readMark(w, h, s, off, limit)
+		if err != nil {
+			sc.addGap(off, err)
+		}
 		switch {
 		case ok && m.size > 0:
 			sc.marks = append(sc.marks, m)
@@ -44,23 +57,24 @@ func scanSegment(w *window, h *header, s sealer, limit int64) (sc scan) {
 
 // readMark returns the valid frame at off; a mark of size 0 and true for a grid
 // block of zeros; and false for all else, with a size above 0 if the head of the
-// frame is good.
-func readMark(w *window, h *header, s sealer, off, limit int64) (mark, bool) {
-	b, ok := w.at(off, frame.Grid)
-	if !ok {
-		return mark{}, false
+// frame is good, and with an error if what should be there could not be read.
+func readMark(w *window, h *header, s sealer, off, limit int64) (mark, bool, error) {
+	b, err := w.at(off, frame.Grid)
+	if err != nil {
+		return mark{}, false, err
 	}
 	if frame.Zero(b) {
-		return mark{}, true
+		return mark{}, true, nil
 	}
 	m, body, err := decodeHead(b, s, h.epoch, off, limit)
 	if err != nil {
-		return mark{}, false
+		return mark{}, false, nil
 	}
-	if b, ok = w.at(off, int(m.size)); !ok {
-		return m, false
+	if b, err = w.at(off, int(m.size)); err != nil {
+		return m, false, err
 	}
-	return m, decodeFrame(b, s, &m, body) == nil
+	ok := decodeFrame(b, s, &m, body) == nil
+	return m, ok, nil
 }
 
 func (sc *scan) addJunk(off int64) {
@@ -69,6 +83,25 @@ func (sc *scan) addJunk(off int64) {
 		return
 	}
 	sc.junk = append(sc.junk, span{off, off + frame.Grid})
+}
+
+func (sc *scan) addGap(off int64, err error) {
+	short := err == io.ErrUnexpectedEOF
+	if n := len(sc.gaps); n > 0 && sc.gaps[n-1].hi == off && (sc.gaps[n-1].err == io.ErrUnexpectedEOF) == short {
+		sc.gaps[n-1].hi += frame.Grid
+		return
+	}
+	sc.gaps = append(sc.gaps, gap{span{off, off + frame.Grid}, err})
+}
+
+// unread returns the error that reading in [lo, hi) failed with, or nil.
+func (sc *scan) unread(lo, hi int64) error {
+	for _, g := range sc.gaps {
+		if g.lo < hi && lo < g.hi {
+			return g.err
+		}
+	}
+	return nil
 }
 
 // hasJunk reports whether any byte of [lo, hi) is junk.
@@ -117,7 +150,7 @@ func (sc *scan) missing(chain []mark) (lacks []mark, trailing int) {
 // If seal is not nil the segment is known to end with that hash. The error
 // matches ErrDiverged if copies hold valid frames that contradict each other,
 // and frame.ErrCorrupt if every copy is damaged at a place that something
-// follows. Pure.
+// follows, or that what could not be read may follow or belong to. Pure.
 func chain(h *header, scans []scan, seal *frame.Hash) ([]mark, error) {
 	var out []mark
 	prev, first, off := h.hash, h.first, int64(headArea)
@@ -144,7 +177,63 @@ func chain(h *header, scans []scan, seal *frame.Hash) ([]mark, error) {
 	if seal != nil && prev != *seal {
 		return nil, damaged(h, scans, off, "the next segment follows it")
 	}
+	if seal == nil {
+		if err := blind(h, scans, off); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
+}
+
+// blind returns why the chain cannot be said to end at off: nowhere are zeros
+// there, and some copy could not be read there, or none could at a place behind.
+// A torn frame can be told from a lost one only by what was read.
+func blind(h *header, scans []scan, off int64) error {
+	if off >= h.size {
+		return nil
+	}
+	var at error
+	for _, sc := range scans {
+		if !sc.hasJunk(off, off+frame.Grid) {
+			return nil
+		}
+		at = errors.Join(at, named(sc.member, sc.unread(off, off+frame.Grid)))
+	}
+	if at != nil {
+		return &Damage{Member: memberNames(scans), Segment: segmentName(h.number), Offset: off,
+			Reason: "no copy of what is there is good, and it could not be read", Err: at}
+	}
+	return blindBehind(h, scans, off)
+}
+
+// blindBehind looks for a place behind off that no copy could be read at.
+func blindBehind(h *header, scans []scan, off int64) error {
+	for _, g := range scans[0].gaps {
+		for lo := max(g.lo, off); lo < g.hi; lo += frame.Grid {
+			err := named(scans[0].member, g.err)
+			for _, sc := range scans[1:] {
+				other := sc.unread(lo, lo+frame.Grid)
+				if other == nil {
+					err = nil
+					break
+				}
+				err = errors.Join(err, named(sc.member, other))
+			}
+			if err != nil {
+				return &Damage{Member: memberNames(scans), Segment: segmentName(h.number), Offset: off,
+					Reason: fmt.Sprintf("no copy of the frame is good, and no copy can be read at offset %d", lo), Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// named says whose error it is.
+func named(member string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("log member %s: %w", member, err)
 }
 
 // agree returns the frame at off that continues the chain, of size 0 if no copy
@@ -181,10 +270,18 @@ func diverged(h *header, member string, off int64, why string) error {
 }
 
 func damaged(h *header, scans []scan, off int64, why string) error {
+	var cause error
+	for _, sc := range scans {
+		cause = errors.Join(cause, named(sc.member, sc.unread(off, off+frame.Grid)))
+	}
+	return &Damage{Member: memberNames(scans), Segment: segmentName(h.number), Offset: off,
+		Reason: "no copy of the frame is good, and " + why, Err: cause}
+}
+
+func memberNames(scans []scan) string {
 	var names []string
 	for _, sc := range scans {
 		names = append(names, sc.member)
 	}
-	return &Damage{Member: strings.Join(names, ", "), Segment: segmentName(h.number), Offset: off,
-		Reason: "no copy of the frame is good, and " + why}
+	return strings.Join(names, ", ")
 }

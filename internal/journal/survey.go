@@ -20,6 +20,7 @@ type copyState struct {
 type segmentState struct {
 	heads [2]*header
 	size  int64
+	err   error // why something of its headers could not be read, or nil
 }
 
 // whole reports whether nothing is visibly wrong with the copy of segment h.
@@ -72,6 +73,7 @@ func (c *copyState) survey(store [16]byte) error {
 				return err
 			}
 		}
+		s.err = w.err
 		c.segs[n] = s
 		for _, h := range s.heads {
 			if h != nil && h.store != store {
@@ -117,12 +119,14 @@ func numbers(states []*copyState) (out []uint64) {
 
 func uniteOne(states []*copyState, n uint64) (*header, error) {
 	var found *header
+	var unread error
 	from := ""
 	for _, c := range states {
 		s := c.segs[n]
 		if s == nil {
 			continue
 		}
+		unread = errors.Join(unread, named(c.Name, s.err))
 		for _, h := range s.heads {
 			switch {
 			case h == nil:
@@ -134,7 +138,7 @@ func uniteOne(states []*copyState, n uint64) (*header, error) {
 		}
 	}
 	if found == nil {
-		return nil, &Damage{Member: "all", Segment: segmentName(n), Reason: "no copy of the segment's header is good"}
+		return nil, &Damage{Member: "all", Segment: segmentName(n), Reason: "no copy of the segment's header is good", Err: unread}
 	}
 	return found, nil
 }
@@ -167,6 +171,15 @@ func missing(o *Options, c *copyState, newest *header, sc scan, chain []mark, be
 		return fmt.Errorf("it is stale: it ends before record %d, the log with %d", lacks[len(lacks)-trailing].first, endIndex(newest, chain)-1)
 	}
 	return nil
+}
+
+// endOffset returns the offset behind the last frame of chain.
+func endOffset(chain []mark) int64 {
+	if len(chain) == 0 {
+		return headArea
+	}
+	last := chain[len(chain)-1]
+	return last.offset + last.size
 }
 
 // endIndex returns the index of the record after the last of chain.

@@ -83,7 +83,7 @@ type Object struct {
 	Created time.Time // log time of the put
 	Deleted bool      // a marker: the name was deleted at Created
 
-	RetainUntil time.Time // not to be purged before, in log time; zero: no retention
+	RetainUntil time.Time // not to be purged before, by a clock that cannot be set; zero: no retention
 	Hold        bool      // not to be purged while set
 }
 
@@ -150,7 +150,7 @@ type Extent struct {
 type Shard struct {
 	Backend    BackendID
 	Generation uint32
-	Missing    bool // not written yet, or lost: it is on the repair queue
+	Missing    bool // not written yet: it is on the repair queue until a Replace or Intact
 }
 
 // Key returns the key of the blob that holds shard i.
@@ -192,7 +192,7 @@ type Repair struct {
 	Backend BackendID // set, and Extent zero: the whole backend is absent
 	Stripes []byte    // bitmap of the stripes known bad, bit i of byte i/8; empty: the whole shard
 	Left    int       // shards the extent could still lose, at the time of the report; -1: lost
-	Since   time.Time
+	Since   time.Time // log time of the first report: what a Report says here is not looked at
 }
 
 // Record is a list of commands that becomes one entry of the commit log.

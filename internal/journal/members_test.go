@@ -299,3 +299,30 @@ func TestReadOnlyOption(t *testing.T) {
 	require.NoError(t, j.Close())
 	require.Empty(t, fsys.Log())
 }
+
+// The newest segment of a member removed while the log is open: frames still go
+// to the file that has no name any more, so no more are taken.
+func TestNewestSegmentRemoved(t *testing.T) {
+	for name, notice := range map[string]func(*journal.Journal){
+		"verify": func(j *journal.Journal) {
+			_, err := j.Verify(t.Context())
+			require.ErrorIs(t, err, journal.ErrReadOnly)
+		},
+		"read": func(j *journal.Journal) { require.Len(t, all(t, j, 1), 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := durable.Mem(vfs.NewMem())
+			j := open(t, options(fsys))
+			add(t, j, []byte("one"))
+			require.NoError(t, fsys.Remove("log/a/0000000000000001.log"))
+			notice(j)
+			require.ErrorContains(t, j.ReadOnly(), "log member a: its newest segment 0000000000000001.log was removed while it was open")
+			_, err := j.Append([][]byte{[]byte("two")})
+			require.ErrorIs(t, err, journal.ErrReadOnly)
+			require.Empty(t, j.Repairs())
+			require.Equal(t, [][]byte{[]byte("one")}, all(t, j, 1))
+			require.NoError(t, j.Close())
+			requireReadOnly(t, options(fsys), [][]byte{[]byte("one")}, "a")
+		})
+	}
+}

@@ -213,6 +213,11 @@ func (r *repair) heal(m *member, k int) (err error) {
 		// The spare that becomes this segment is the one that Append would use.
 		r.j.mu.Lock()
 		defer r.j.mu.Unlock()
+		if r.h == r.j.newest() {
+			// Append writes to the file that was removed: one made anew would
+			// lack all that comes.
+			return fmt.Errorf("its newest segment %s was removed while it was open", segmentName(r.h.number))
+		}
 		r.j.spares.Wait()
 		if f, err = r.rebuild(m); err != nil {
 			return err

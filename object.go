@@ -144,7 +144,8 @@ func (s *Store) Delete(ctx context.Context, name string, opts DeleteOptions) err
 
 // Rename gives an object or directory another name, with its history. The new name
 // must be absent or deleted, else fs.ErrExist. Missing directories above it are
-// made.
+// made. What has a version under retention or hold, or is a directory above one,
+// stays where it is: ErrRetained.
 func (s *Store) Rename(ctx context.Context, from, to string) error {
 	_, err := s.change(ctx, "rename", from, catalog.Rename{From: from, To: to})
 	return err

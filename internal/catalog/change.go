@@ -58,15 +58,19 @@ func (t *tx) purge(c *Purge) store.Result {
 	budget, left := PurgeLimit, uint64(0)
 	found := false
 	nodes := t.histories(c.Name)
+	for _, n := range nodes {
+		if n == nil || n.dir {
+			continue
+		}
+		if err := t.kept(c.Name, n); err != nil {
+			return store.Result{Err: err}
+		}
+	}
 	// Those put aside first: the name that is there now goes last.
 	for i := len(nodes) - 1; i >= 0; i-- {
 		if n := nodes[i]; n != nil && !n.dir {
 			found = true
-			n, err := t.purgeNode(n, c.Name, &budget)
-			if err != nil {
-				return store.Result{Err: err}
-			}
-			left += n
+			left += t.purgeNode(n, &budget)
 		}
 	}
 	if !found {
@@ -106,8 +110,8 @@ func (r *rows) find(name string, number uint64) (*node, *version) {
 }
 
 // purgeNode drops as many versions of a node as the budget allows, the current
-// one last, and returns how many are left.
-func (t *tx) purgeNode(n *node, name string, budget *int) (uint64, error) {
+// one last, and returns how many are left. None of them is kept.
+func (t *tx) purgeNode(n *node, budget *int) uint64 {
 	var cur *version
 	for row := range t.scan(key(tVersion, n.inode), nil) {
 		if *budget == 0 {
@@ -115,10 +119,7 @@ func (t *tx) purgeNode(n *node, name string, budget *int) (uint64, error) {
 		}
 		v := &version{inode: n.inode, number: ^be64(row.Key[9:])}
 		if !t.decode(row.Key, row.Value, v.decode) {
-			return 0, nil
-		}
-		if err := t.retained(name, v); err != nil {
-			return 0, err
+			return 0
 		}
 		if v.number == n.current {
 			cur = v
@@ -133,7 +134,7 @@ func (t *tx) purgeNode(n *node, name string, budget *int) (uint64, error) {
 	}
 	left := n.count
 	t.settleNode(n)
-	return left, nil
+	return left
 }
 
 // drop removes a version, without writing the row of its node.
@@ -213,11 +214,11 @@ func (t *tx) rename(c *Rename) store.Result {
 		o, _ := t.object(n, c.To)
 		return store.Result{Object: o}
 	}
+	if err := t.kept(c.From, n); err != nil {
+		return store.Result{Err: err}
+	}
 	attr := n.attr
 	if cur := t.current(n); cur != nil {
-		if err := t.retained(c.From, cur); err != nil {
-			return store.Result{Err: err}
-		}
 		attr = cur.attr
 	}
 	attr.ModTime = nanoTime(t.now)
@@ -268,17 +269,6 @@ func (t *tx) move(n, dir *node, comp string) {
 		to.live++
 		t.saveNode(to)
 	}
-}
-
-// retained refuses to touch a version that is under retention or hold.
-func (t *tx) retained(name string, v *version) error {
-	if v.hold {
-		return refuse(ErrRetained, "%q version %d is on hold", name, v.number)
-	}
-	if left := v.retain - v.lag - t.meta.clock; v.retain != 0 && left > 0 {
-		return refuse(ErrRetained, "%q version %d is retained until %v", name, v.number, nanoTime(v.retain))
-	}
-	return nil
 }
 
 // corrupt is what a row that another promises and that is not there means.

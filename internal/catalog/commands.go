@@ -20,9 +20,10 @@ type Delete struct {
 
 // Purge drops one version of a name, or all of them and of the names that stood
 // there before it (see Versions). It is refused with ErrRetained, and nothing is
-// dropped, when one of those to be dropped is under retention or hold. All drops
-// at most PurgeLimit versions, oldest first, and Result.Number says how many are
-// left: repeat until it is 0.
+// dropped, when one of them is under retention or hold. All drops at most
+// PurgeLimit versions, those of names that stood there before first, of each name
+// the current version last, and Result.Number says how many are left: repeat until
+// it is 0.
 type Purge struct {
 	Name    string
 	Version uint64 // 0 only with All
@@ -34,8 +35,9 @@ const PurgeLimit = 4096
 
 // Rename gives what has the name From the name To, history included. To must be
 // absent or deleted; a deleted history there is kept aside. Missing directories
-// above To are made. Moving a directory into itself is fs.ErrInvalid, and moving
-// a name whose current version is under retention or hold ErrRetained.
+// above To are made. Moving a directory into itself is fs.ErrInvalid. Where any
+// version of From, or of a name below the directory From, is under retention or
+// hold, moving it is ErrRetained.
 type Rename struct{ From, To string }
 
 // Mkdir makes a directory. With Parents, missing directories above are made too,

@@ -211,6 +211,14 @@ func (m *model) retained(v *mVer) bool {
 	return v.Hold || !v.ends.IsZero() && m.clock.Before(v.ends)
 }
 
+// keeps reports whether any version in a node, or below it, is retained.
+func (m *model) keeps(n *mNode) bool {
+	if slices.ContainsFunc(n.vers, m.retained) {
+		return true
+	}
+	return slices.ContainsFunc(m.nodes, func(o *mNode) bool { return o.parent == n && o != n && m.keeps(o) })
+}
+
 func (m *model) delete(c catalog.Delete) error {
 	n := m.find(c.Name)
 	switch {
@@ -296,11 +304,11 @@ func (m *model) rename(c catalog.Rename) error {
 	if c.From == c.To {
 		return nil
 	}
+	if m.keeps(n) {
+		return catalog.ErrRetained
+	}
 	a := n.attr
 	if !n.dir {
-		if m.retained(n.top()) {
-			return catalog.ErrRetained
-		}
 		a = n.top().Attr
 	}
 	a.ModTime = m.now

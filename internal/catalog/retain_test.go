@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"fmt"
 	"io/fs"
 	"testing"
 	"time"
@@ -190,4 +191,92 @@ func TestGrace(t *testing.T) {
 	r.reopen(func(o *catalog.Options) { o.Grace = -1 })
 	require.Zero(t, r.cat.Grace())
 	require.Equal(t, uint64(2), r.cat.Applied())
+}
+
+// TestKeptNames are not moved, by a directory above them neither, nor when another
+// version is on top; once all is free they are.
+func TestKeptNames(t *testing.T) {
+	r := memRig(t)
+	r.ok(inline("a/b/n", "1", 1))
+	r.ok(inline("a/b/n", "2", 2))
+	r.ok(inline("a/c", "3", 3))
+	kept := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			r.refused(catalog.ErrRetained, catalog.Rename{From: name, To: "z"})
+		}
+	}
+	r.ok(catalog.Hold{Name: "a/b/n", Version: 1, On: true})
+	r.ok(catalog.Hold{Name: "a/b/n", Version: 2, On: true})
+	r.ok(catalog.Retain{Name: "a/b/n", Version: 1, Until: r.now.Add(day)})
+	kept("a", "a/b", "a/b/n")
+	r.ok(catalog.Hold{Name: "a/b/n", Version: 2})
+	r.reopen()
+	kept("a", "a/b", "a/b/n")
+	r.ok(catalog.Rename{From: "a/c", To: "c"})
+
+	// Also when nothing is left but history.
+	r.ok(catalog.Delete{Name: "a/b/n"})
+	r.ok(catalog.Rmdir{Name: "a/b"})
+	kept("a")
+	r.ok(catalog.Mkdir{Name: "a/b"})
+	r.ok(catalog.Hold{Name: "a/b/n", Version: 1})
+	kept("a", "a/b")
+	r.pass(day)
+	r.ok(catalog.Rename{From: "a/b", To: "b"})
+	r.ok(catalog.Rename{From: "a", To: "d/a"})
+	require.Equal(t, idOf("1"), r.object("b/n", 1).ID)
+
+	// What is kept in its new place counts there.
+	r.ok(catalog.Hold{Name: "b/n", Version: 2, On: true})
+	kept("b")
+	r.ok(catalog.Rename{From: "d", To: "e"})
+}
+
+// TestPurgeAllOrNothing drops nothing of a name that has a kept version, be it in
+// the history of another that stood there before.
+func TestPurgeAllOrNothing(t *testing.T) {
+	for _, kept := range []uint64{1, 2, 3} {
+		r := memRig(t)
+		r.ok(inline("n", "1", 1))
+		r.ok(inline("n", "2", 2))
+		r.ok(inline("n", "3", 3))
+		r.ok(catalog.Hold{Name: "n", Version: kept, On: true})
+		before := r.cat.Counts()
+		r.refused(catalog.ErrRetained, catalog.Purge{Name: "n", All: true})
+		require.Equal(t, before, r.cat.Counts())
+		if kept == 3 {
+			continue
+		}
+		r.ok(catalog.Delete{Name: "n"})
+		r.ok(inline("m", "4", 4))
+		r.ok(catalog.Rename{From: "m", To: "n"}) // the old history is put aside
+		r.ok(inline("n", "5", 5))
+		before = r.cat.Counts()
+		r.refused(catalog.ErrRetained, catalog.Purge{Name: "n", All: true})
+		require.Equal(t, before, r.cat.Counts())
+	}
+}
+
+// TestPurgeOfManyVersions takes more than one record: the first looks at all.
+func TestPurgeOfManyVersions(t *testing.T) {
+	r := memRig(t)
+	for i := 0; i < catalog.PurgeLimit+10; {
+		var rec store.Record
+		for range 500 {
+			i++
+			rec.Commands = append(rec.Commands, inline("n", fmt.Sprint(i), i))
+		}
+		_, err := r.cat.Commit(ctx, rec)
+		require.NoError(t, err)
+	}
+	r.ok(catalog.Hold{Name: "n", Version: 1, On: true})
+	before := r.cat.Counts()
+	r.refused(catalog.ErrRetained, catalog.Purge{Name: "n", All: true})
+	require.Equal(t, before, r.cat.Counts())
+	r.ok(catalog.Hold{Name: "n", Version: 1})
+	left := before.Versions - catalog.PurgeLimit
+	require.Equal(t, left, r.ok(catalog.Purge{Name: "n", All: true}).Number)
+	require.Zero(t, r.ok(catalog.Purge{Name: "n", All: true}).Number)
+	r.absent("n")
 }

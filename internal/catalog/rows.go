@@ -37,7 +37,7 @@ const (
 	tScrubbed   = 'S' // deep -> the last Scrubbed
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
-	viewVersion = 1
+	viewVersion = 2
 )
 
 // rows reads typed rows of one state of the view. After the first failure, which
@@ -156,6 +156,11 @@ type node struct {
 	live    uint64     // of a directory: entries that are not deleted
 	attr    store.Attr // of a directory
 	made    int64      // log time of making a directory
+
+	// Of the versions of the node and of all below it, deleted and parked ones
+	// included. See keep.go.
+	holds uint64 // on hold
+	until int64  // retention clock when the last retention ends, 0: none
 }
 
 func (r *rows) node(inode uint64) *node {
@@ -163,6 +168,7 @@ func (r *rows) node(inode uint64) *node {
 	if !r.load(key(tNode, inode), func(d *frame.Decoder) {
 		n.parent, n.comp = d.U64(), d.String(store.MaxComponent)
 		n.dir, n.deleted = d.Bool(), d.Bool()
+		n.holds, n.until = d.U64(), d.I64()
 		if n.dir {
 			n.live, n.made, n.attr = d.U64(), d.I64(), decodeAttr(d)
 		} else {
@@ -180,6 +186,8 @@ func (n *node) encode() []byte {
 	e.String(n.comp)
 	e.Bool(n.dir)
 	e.Bool(n.deleted)
+	e.U64(n.holds)
+	e.I64(n.until)
 	if n.dir {
 		e.U64(n.live)
 		e.I64(n.made)

@@ -84,16 +84,18 @@
 // what follows the last valid frame of all copies is a torn tail: it is zeroed,
 // with a warning. A crash makes nothing unreadable and no file shorter: unless a
 // copy shows zeros where the chain ends, Open fails if one could not be read
-// there, or none behind, with the error of the reads, and changes nothing. The longest valid chain is copied to the members that lack its
-// last frame, and all are synced, before Open returns. Older segments are
-// verified as they are read, and repaired alike; [Journal.Verify] reads all.
+// there, or none behind, with the error of the reads, and changes nothing. The
+// longest valid chain is copied to the members that lack its last frame, and all
+// are synced, before Open returns. Older segments are verified as they are read,
+// and repaired alike; [Journal.Verify] reads all.
 //
 // What remains: the last frame, if no other follows it, damaged in all copies at
 // once, looks like a torn tail. This is why there are empty frames.
 //
 // Copies that are valid and disagree are never merged nor overwritten: that is
 // [ErrDiverged]. A member that is missing, empty, of another store, or behind by
-// more than a crash explains makes the log open for reading only, and
-// [Journal.ReadOnly] names it; so does a member that fails while open, until the
-// log is opened again. No record is acknowledged with fewer copies than members.
+// more than a crash explains makes the log open for reading only, without a
+// write to the others, and [Journal.ReadOnly] names it; a member that fails while
+// the log is open makes it read-only until it is opened again. No record is
+// acknowledged with fewer copies than members.
 package journal

@@ -11,6 +11,7 @@ import (
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/durable/durabletest"
+	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/internal/journal"
 )
 
@@ -323,6 +324,35 @@ func TestNewestSegmentRemoved(t *testing.T) {
 			require.Equal(t, [][]byte{[]byte("one")}, all(t, j, 1))
 			require.NoError(t, j.Close())
 			requireReadOnly(t, options(fsys), [][]byte{[]byte("one")}, "a")
+		})
+	}
+}
+
+// A log opened without one of its members is not written to: what it shows of
+// damage is needed when they are together again.
+func TestMissingMemberChangesNothing(t *testing.T) {
+	for name, without := range map[string]func(*testing.T, durable.FS, *journal.Options){
+		"not given": func(_ *testing.T, _ durable.FS, o *journal.Options) { o.Members = o.Members[1:] },
+		"away":      func(_ *testing.T, _ durable.FS, o *journal.Options) { o.Members[0].Dir = "elsewhere" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
+			want := longLog(t, fsys)
+			segment, last := frameAt(9) // and the empty frame behind it
+			patch(t, fsys, "log/b/"+segment, last, bytes.Repeat([]byte{0x55}, 2*frame.Grid))
+			before := images(t, fsys)
+			fsys.Reset()
+
+			opts := options(fsys)
+			without(t, fsys, &opts)
+			requireReadOnly(t, opts, want[:9], "a")
+			require.Empty(t, fsys.Log())
+			require.Equal(t, before, images(t, fsys))
+
+			j := open(t, options(fsys))
+			require.Equal(t, want, all(t, j, 1))
+			require.NotEmpty(t, j.Repairs())
+			require.True(t, bytes.Equal(before["log/a/"+segment], readFile(t, fsys, "log/b/"+segment)))
 		})
 	}
 }

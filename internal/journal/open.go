@@ -10,12 +10,13 @@ import (
 // frame of every member that takes frames is the same, and durable.
 //
 // Errors: frame.ErrCorrupt (a *Damage) if every copy is damaged at one place of
-// the newest segment, or in the headers of another; ErrDiverged;
-// frame.ErrCorrupt, too, with the error of the reads, if the copies that can be
-// read do not say where the newest segment ends; frame.ErrVersion; fs.ErrNotExist if there is no log and Create is not set;
-// fs.ErrInvalid for Options that make no sense. In all of these nothing was
-// changed. With a member missing, empty or stale, and with one that fails while
-// it is brought up to date, the log opens read-only: see ReadOnly.
+// the newest segment, or in the headers of another, or, with the error of the
+// reads, if what can be read does not say where the newest segment ends;
+// ErrDiverged; frame.ErrVersion; fs.ErrNotExist if there is no log and Create is
+// not set; fs.ErrInvalid for Options that make no sense. In all of these nothing
+// was changed. With a member missing, empty or stale the log opens read-only,
+// and nothing is changed either; and so, read-only, with one that fails while it
+// is brought up to date: see ReadOnly.
 func Open(opts Options) (*Journal, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -70,7 +71,9 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 }
 
 // settle finds the chain of the newest segment, decides which members take
-// frames, and brings them to that chain, synced.
+// frames, and brings them to that chain, synced. If one is missing it writes
+// nothing: without the copy that is not there, damage cannot be told from a torn
+// tail, nor, once that was zeroed, a damaged copy from a stale one.
 func (j *Journal) settle(states []*copyState) error {
 	h := j.newest()
 	j.sealer = newSealer(h.key)
@@ -91,24 +94,26 @@ func (j *Journal) settle(states []*copyState) error {
 	}
 	j.last.Store(j.next - 1)
 
-	fix := repair{j: j, h: h, sealer: j.sealer, chain: frames, windows: windows, scans: scans, tail: true}
-	reason := missingNames(&j.opts, h)
-	for i, c := range states {
-		if c.gone == nil && !j.opts.ReadOnly {
+	reason := missingMembers(&j.opts, h, states)
+	if reason == nil && !j.opts.ReadOnly {
+		fix := repair{j: j, h: h, sealer: j.sealer, chain: frames, windows: windows, scans: scans, tail: true}
+		for i, c := range states {
 			c.gone = fix.bring(c, i)
 		}
+		reason = missingMembers(&j.opts, h, states)
+	}
+	// A crash up to here, at any point, leaves copies of which at least one has
+	// the whole chain: the next Open finds the same.
+	for _, c := range states {
 		if c.present() || c.gone == nil {
 			j.readers = append(j.readers, c.member)
 		}
 		if c.gone != nil {
 			c.close() // what it was to be synced for, its failure answers
-			reason = errors.Join(reason, fmt.Errorf("log member %s is missing or failed: %w", c.Name, c.gone))
 			continue
 		}
 		j.members = append(j.members, c.member)
 	}
-	// A crash up to here, at any point, leaves copies of which at least one has
-	// the whole chain: the next Open finds the same.
 	switch {
 	case j.opts.ReadOnly:
 		j.reason = fmt.Errorf("%w: %w", ErrReadOnly, errors.Join(errors.New("opened for reading"), reason))

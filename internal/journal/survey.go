@@ -191,6 +191,17 @@ func endIndex(h *header, chain []mark) uint64 {
 	return last.first + uint64(last.count)
 }
 
+// missingMembers says which members of the log set cannot take frames, and why.
+func missingMembers(o *Options, h *header, states []*copyState) error {
+	err := missingNames(o, h)
+	for _, c := range states {
+		if c.gone != nil {
+			err = errors.Join(err, fmt.Errorf("log member %s is missing or failed: %w", c.Name, c.gone))
+		}
+	}
+	return err
+}
+
 // missingNames says which members of the log set were not configured.
 func missingNames(o *Options, h *header) error {
 	var err error

@@ -26,6 +26,9 @@ const (
 // proveAfter is how long after the last ack the frame before it is proven.
 const proveAfter = 50 * time.Millisecond
 
+// proveAtMost bounds the wait, doubled each time, to prove it again on full disks.
+const proveAtMost = time.Minute
+
 // applyAgain is the time between two tries to apply what the view had no room for.
 const applyAgain = 100 * time.Millisecond
 
@@ -148,15 +151,19 @@ func (l *Local) append() {
 	prove := time.NewTimer(time.Hour)
 	prove.Stop()
 	defer prove.Stop()
+	wait := l.opts.ProveAfter
 	for {
 		select {
 		case p := <-l.in:
 			l.commit(l.gather(p))
-			if l.opts.ProveAfter > 0 {
-				prove.Reset(l.opts.ProveAfter)
+			if wait = l.opts.ProveAfter; wait > 0 {
+				prove.Reset(wait)
 			}
 		case <-prove.C:
-			l.prove()
+			if l.prove() {
+				wait = min(2*wait, max(proveAtMost, l.opts.ProveAfter))
+				prove.Reset(wait)
+			}
 		case <-l.closing:
 			l.prove()
 			return
@@ -164,11 +171,14 @@ func (l *Local) append() {
 	}
 }
 
-// prove writes the empty frame that proves the one before.
-func (l *Local) prove() {
-	if err := l.opts.Journal.Prove(); err != nil && !errors.Is(err, journal.ErrReadOnly) {
+// prove writes the empty frame that proves the one before. It reports whether
+// only a full disk stood in the way, so that another try may succeed.
+func (l *Local) prove() (again bool) {
+	err := l.opts.Journal.Prove()
+	if err != nil && !errors.Is(err, journal.ErrReadOnly) {
 		l.opts.Logger.Warn("the last frame of the log is not proven", "err", err)
 	}
+	return errors.Is(err, store.ErrNoSpace)
 }
 
 // gather takes the proposals that wait now, as far as a frame goes.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,35 @@ func TestProof(t *testing.T) {
 		before = fsys.Count()
 		require.NoError(t, l.Close())
 		require.Greater(t, fsys.Count(), before)
+	})
+}
+
+// TestProofOnFullDisk tries to prove the last frame of a segment until there is
+// room for the next segment.
+func TestProofOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{})
+		l, _ := local(t, fsys, nil)
+		fsys.SetFault(durabletest.All(durabletest.Create, "log/", durabletest.Before, syscall.ENOSPC))
+		var err error
+		for range (256<<10)/4096 - 2 { // every frame that the segment has room for
+			_, err = l.Propose(ctx, one)
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Hour) // tries in vain, more and more rarely
+		synctest.Wait()
+		next := "log/a/0000000000000002.log"
+		_, err = fsys.Stat(next)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		fsys.SetFault(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		_, err = fsys.Stat(next)
+		require.NoError(t, err)
+		before := fsys.Count()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, before, fsys.Count(), "no more than that")
 	})
 }
 

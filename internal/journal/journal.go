@@ -100,7 +100,8 @@ func (j *Journal) Append(records [][]byte) (first uint64, err error) {
 // Prove writes an empty frame if the last frame holds records. While that frame
 // was the last, damage of all its copies at once would have looked like a torn
 // tail; from now on it would be found. The caller does so shortly after the last
-// Append of a burst. Errors are those of Append.
+// Append of a burst. Errors are those of Append; after durable.ErrNoSpace it
+// should try again later, as the frame may be the last that is written for long.
 func (j *Journal) Prove() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

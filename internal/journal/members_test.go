@@ -260,7 +260,10 @@ func TestNoSpaceForSegment(t *testing.T) {
 			require.NoError(t, j.ReadOnly())
 		}
 		require.Equal(t, want, all(t, j, 1))
+		require.ErrorIs(t, j.Prove(), durable.ErrNoSpace)
 		fsys.SetFault(nil)
+		require.NoError(t, j.Prove())
+		require.Len(t, j.Segments(), 2)
 		want = append(want, []byte("room"))
 		add(t, j, want[len(want)-1])
 		j = reopen(t, j, options(fsys))

@@ -297,6 +297,11 @@ type Kill struct{ Upload UploadID }
 // its death stays in the log.
 type Forget struct{ Upload UploadID }
 
+// Abandon gives up an upload whose extents were recorded and which no put will
+// name: it may be killed at once. One that is not open, or has no rows, is left as
+// it is: Changed is false. It comes after the records of its extents.
+type Abandon struct{ Upload UploadID }
+
 // SetState keeps a small value, such as the cursor of a scrub, under a key.
 type SetState struct {
 	Key   string
@@ -327,6 +332,7 @@ const (
 	KindForget    CommandKind = 9
 	KindSetState  CommandKind = 10
 	KindScrubbed  CommandKind = 11
+	KindAbandon   CommandKind = 12
 )
 
 // CommandKind returns the command's number in the log.
@@ -341,6 +347,7 @@ func (Kill) CommandKind() CommandKind      { return KindKill }
 func (Forget) CommandKind() CommandKind    { return KindForget }
 func (SetState) CommandKind() CommandKind  { return KindSetState }
 func (Scrubbed) CommandKind() CommandKind  { return KindScrubbed }
+func (Abandon) CommandKind() CommandKind   { return KindAbandon }
 
 // Limits of format and catalog.
 const (

@@ -43,8 +43,10 @@
 // a content in it is referred to, then condemned for the grace and revived by the
 // first reference, and dead when killed: that is final. The contents in a dead
 // upload are gone from the catalog, and its blobs may be removed. Forget drops
-// what is left of it. An upload of an earlier open epoch without rows is nobody's:
-// what still comes for it is refused with [ErrExpired].
+// what is left of it. An upload of an earlier open epoch without rows, or one of
+// this epoch that was forgotten, is nobody's: what still comes for it is refused
+// with [ErrExpired]. One that no put will name is given up by an Abandon, and need
+// not wait for the next epoch.
 //
 // # Time
 //

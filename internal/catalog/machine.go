@@ -225,6 +225,7 @@ func (t *tx) apply(c store.Command) store.Result {
 	switch c := c.(type) {
 	case store.OpenEpoch:
 		t.meta.epoch++
+		t.forgetEpochs()
 		return store.Result{Changed: true, Number: t.meta.epoch}
 	case store.AddExtent:
 		_, changed, err := t.addExtent(&c.Extent)
@@ -243,6 +244,8 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.kill(c.Upload)
 	case store.Forget:
 		return t.forget(c.Upload)
+	case store.Abandon:
+		return store.Result{Changed: t.settle(c.Upload)}
 	case store.SetState:
 		return t.setState(&c)
 	case store.Scrubbed:

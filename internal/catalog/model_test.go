@@ -18,6 +18,7 @@ type model struct {
 	nodes    []*mNode
 	contents map[store.ID]*store.Content // Refs is derived
 	uploads  map[store.UploadID]*mUpload
+	gone     map[store.UploadID]uint64 // forgotten, by epoch
 	extents  map[store.ExtentID]*store.Extent
 	queue    map[string]*store.Repair
 	inline   []store.ID // oldest first
@@ -56,7 +57,7 @@ type mUpload struct {
 
 func newModel() *model {
 	root := &mNode{inode: 1, dir: true, attr: store.Attr{Mode: fs.ModeDir | 0o755}}
-	return &model{nodes: []*mNode{root}, contents: map[store.ID]*store.Content{}, uploads: map[store.UploadID]*mUpload{},
+	return &model{nodes: []*mNode{root}, contents: map[store.ID]*store.Content{}, uploads: map[store.UploadID]*mUpload{}, gone: map[store.UploadID]uint64{},
 		extents: map[store.ExtentID]*store.Extent{}, queue: map[string]*store.Repair{}, state: map[string]string{},
 		policies: map[string]store.Policy{}, inode: 2, grace: 7 * 24 * time.Hour, now: time.Unix(1_800_000_000, 0)}
 }
@@ -85,6 +86,7 @@ func (m *model) copy() *model {
 	for _, x := range c.extents {
 		x.Shards = slices.Clone(x.Shards)
 	}
+	c.gone = cloneMap(m.gone)
 	c.state, c.policies = cloneMap(m.state), cloneMap(m.policies)
 	return &c
 }
@@ -312,6 +314,8 @@ func (m *model) command(c store.Command) error {
 		return m.kill(c.Upload)
 	case store.Forget:
 		return m.forget(c.Upload)
+	case store.Abandon:
+		m.abandon(c.Upload)
 	case store.SetState:
 		m.state[c.Key] = string(c.Value)
 	case catalog.SetPolicy:

@@ -28,7 +28,7 @@ func (m *model) addExtent(x store.Extent) error {
 	switch {
 	case x.Epoch > m.epoch:
 		return fs.ErrInvalid
-	case u == nil && (x.Epoch < m.epoch || x.Ordinal > 0):
+	case u == nil && (x.Epoch < m.epoch || x.Ordinal > 0 || m.isGone(x)):
 		return catalog.ErrExpired
 	case u == nil:
 		u = &mUpload{Upload: store.Upload{ID: x.Upload, State: store.UploadOpen, Epoch: x.Epoch}, kind: x.Kind}

@@ -148,5 +148,11 @@ func (m *model) forget(id store.UploadID) error {
 		delete(m.extents, x)
 	}
 	delete(m.uploads, id)
+	m.gone[id] = u.Epoch
 	return nil
+}
+
+func (m *model) isGone(x store.Extent) bool {
+	epoch, ok := m.gone[x.Upload]
+	return ok && epoch == x.Epoch
 }

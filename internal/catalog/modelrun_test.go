@@ -179,7 +179,7 @@ func (g *gen) command() store.Command {
 func (g *gen) repair() store.Command {
 	n := 1 + g.IntN(g.uploads+1)
 	x := eid(n)
-	switch g.IntN(24) {
+	switch g.IntN(25) {
 	case 0, 1, 2:
 		return store.Kill{Upload: uid(n)}
 	case 3:
@@ -193,6 +193,8 @@ func (g *gen) repair() store.Command {
 	case 7:
 		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(5), Generation: uint32(g.IntN(4))}}
 	case 8:
+		return store.Abandon{Upload: uid(n)}
+	case 9:
 		return catalog.SetGrace{Grace: time.Duration(g.IntN(20)) * time.Millisecond}
 	}
 	return g.put()

@@ -156,6 +156,49 @@ func TestLifeCycle(t *testing.T) {
 	r.refused(fs.ErrNotExist, store.Kill{Upload: uid(1)})
 }
 
+// TestForgottenStaysDead refuses the repetition of a record of an upload that was
+// forgotten meanwhile, which would bring it back without its blobs: in its own epoch
+// by a row, later by the epoch.
+func TestForgottenStaysDead(t *testing.T) {
+	r := memRig(t)
+	e := r.epoch()
+	first := store.AddExtent{Extent: extent(1, 1, 0, 0, 100, e)}
+	r.ok(first)
+	r.ok(store.Abandon{Upload: uid(1)})
+	require.True(t, r.ok(store.Kill{Upload: uid(1)}).Changed)
+	r.ok(store.Forget{Upload: uid(1)})
+	for range 2 {
+		r.refused(catalog.ErrExpired, first)
+		r.refused(catalog.ErrExpired, located("n", "X", 100, 1, e))
+		require.Empty(t, collect(r, r.cat.Uploads(ctx, store.UploadID{})))
+		r.reopen()
+	}
+	rows := len(r.rows())
+	r.epoch()
+	require.Len(t, r.rows(), rows-1, "the row is gone with the epoch")
+	r.refused(catalog.ErrExpired, first)
+}
+
+// TestAbandon gives up an upload that no put will name: it may be killed at once,
+// though its epoch lasts.
+func TestAbandon(t *testing.T) {
+	r := memRig(t, func(o *catalog.Options) { o.Grace = day })
+	e := r.epoch()
+	r.ok(store.AddExtent{Extent: extent(1, 1, 0, 0, 100, e)})
+	r.ok(located("n", "X", 100, 2, e))
+	require.False(t, r.ok(store.Kill{Upload: uid(1)}).Changed)
+	require.True(t, r.ok(store.Abandon{Upload: uid(1)}).Changed)
+	require.Equal(t, store.UploadCondemned, r.upload(1).State)
+	require.False(t, r.ok(store.Abandon{Upload: uid(1)}).Changed)
+	require.True(t, r.ok(store.Kill{Upload: uid(1)}).Changed)
+	require.False(t, r.ok(store.Abandon{Upload: uid(1)}).Changed)
+
+	// What a put named lives on, and what was never recorded is none.
+	require.False(t, r.ok(store.Abandon{Upload: uid(2)}).Changed)
+	require.Equal(t, store.UploadLive, r.upload(2).State)
+	require.False(t, r.ok(store.Abandon{Upload: uid(3)}).Changed)
+}
+
 // TestEpochs protect an upload without a put until the next, and not longer.
 func TestEpochs(t *testing.T) {
 	r := memRig(t)

@@ -26,6 +26,7 @@ const (
 	tInlineAge  = 'I' // record index, number of the command, content id -> nothing
 	tReferrer   = 'r' // content id, inode, version -> nothing
 	tUpload     = 'u' // upload -> upload
+	tForgotten  = 'f' // epoch, upload -> nothing
 	tPlace      = 'o' // upload, offset, content id -> nothing
 	tExtent     = 'e' // extent -> extent
 	tOrdinal    = 'x' // upload, ordinal -> extent

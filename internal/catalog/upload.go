@@ -61,6 +61,8 @@ func (t *tx) extend(u *upload, x *store.Extent) (*upload, error) {
 		return nil, invalid("extent %v is of epoch %d, the newest is %d", x.ID, x.Epoch, t.meta.epoch)
 	case u == nil && x.Epoch < t.meta.epoch:
 		return nil, refuse(ErrExpired, "upload %v began in epoch %d, now is %d", x.Upload, x.Epoch, t.meta.epoch)
+	case u == nil && t.isForgotten(x):
+		return nil, refuse(ErrExpired, "upload %v was forgotten", x.Upload)
 	case u == nil && x.Ordinal != 0:
 		return nil, refuse(ErrExpired, "upload %v has no extents before ordinal %d", x.Upload, x.Ordinal)
 	case u == nil:
@@ -132,17 +134,18 @@ func (t *tx) lose(id store.UploadID) {
 	t.saveUpload(u)
 }
 
-// settle condemns an upload that a put named and that holds nothing that is
+// settle condemns an upload that a put named, or that none will, and that holds nothing that is
 // referred to. As nothing ever was, nothing is to be revived: it may be killed at
-// once.
-func (t *tx) settle(id store.UploadID) {
+// once. It reports whether the upload was open.
+func (t *tx) settle(id store.UploadID) bool {
 	u := t.upload(id)
 	if u == nil || u.state != store.UploadOpen {
-		return
+		return false
 	}
 	t.turn(u, store.UploadCondemned)
 	u.until = t.now
 	t.saveUpload(u)
+	return true
 }
 
 // kill declares an upload dead, if it may be. The contents in it that nothing
@@ -182,7 +185,12 @@ func (t *tx) kill(id store.UploadID) store.Result {
 	return store.Result{Changed: true}
 }
 
-// forget drops the rows of a dead upload.
+// forgetOld is how many rows of forgotten uploads are dropped at once, at most.
+const forgetOld = 256
+
+// forget drops the rows of a dead upload. While its epoch lasts, a row says that it
+// was: a record that was under way could make it again, without its blobs. An upload
+// of an earlier epoch is not made.
 func (t *tx) forget(id store.UploadID) store.Result {
 	u := t.upload(id)
 	if u == nil {
@@ -198,5 +206,26 @@ func (t *tx) forget(id store.UploadID) store.Result {
 	}
 	t.del(key(tUpload, id))
 	t.meta.counts.Uploads[u.state]--
+	if u.epoch >= t.meta.epoch {
+		t.setFlag(key(tForgotten, u.epoch, id))
+	}
+	t.forgetEpochs()
 	return store.Result{Changed: true}
+}
+
+// isForgotten reports whether the upload of an extent was forgotten in its epoch.
+func (t *tx) isForgotten(x *store.Extent) bool {
+	_, ok := t.get(key(tForgotten, x.Epoch, x.Upload))
+	return ok
+}
+
+// forgetEpochs drops some of the rows that forgotten uploads of earlier epochs left.
+func (t *tx) forgetEpochs() {
+	n := 0
+	for row := range t.scan(key(tForgotten), nil) {
+		if n++; n > forgetOld || be64(row.Key[1:9]) >= t.meta.epoch {
+			return
+		}
+		t.del(row.Key)
+	}
 }

@@ -401,3 +401,33 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 	require.Empty(t, j.Repairs())
 }
+
+// A crash while a segment is restored leaves no frames of it in what becomes the
+// next segment.
+func TestCrashInRebuild(t *testing.T) {
+	m := vfs.NewCrashableMem()
+	fsys := durable.Mem(m)
+	want := longLog(t, fsys)
+	require.NoError(t, fsys.Remove("log/b/"+goldenNames[0]))
+	// The spare of the next segment waits, as it does in a log that is half full.
+	require.NoError(t, durable.WriteFile(fsys, "log/b/spare", make([]byte, smallSegment)))
+	images := 0
+	visit := func(img durabletest.Image) {
+		images++
+		what := fmt.Sprintf("after %d %s, seed %d", img.Op.N, img.Op, img.Seed)
+		crashed := durable.Mem(img.FS)
+		if b, err := durable.ReadFile(crashed, "log/b/spare", smallSegment); err == nil {
+			require.True(t, frame.Zero(b), what)
+		}
+		j := open(t, options(crashed))
+		for i := range perSegment {
+			add(t, j, record(i, 10))
+		}
+		require.NoError(t, j.Close())
+		a, b := readFile(t, crashed, "log/a/0000000000000003.log"), readFile(t, crashed, "log/b/0000000000000003.log")
+		require.True(t, bytes.Equal(a, b), what)
+	}
+	j := open(t, options(durabletest.New(fsys, durabletest.Options{After: durabletest.Crashes(m, 3, visit)})))
+	require.Equal(t, want, all(t, j, 1))
+	require.Greater(t, images, 10)
+}

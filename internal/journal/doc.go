@@ -19,7 +19,8 @@
 // A member is a directory. It holds segments, named by their number as 16
 // hexadecimal digits and ".log", from the oldest without a gap. The copies of a
 // segment are equal byte for byte. "spare" is a zeroed file that will become the
-// next segment, "spare.tmp" one that is being made. Other names are ignored.
+// next segment, "spare.tmp" one that is being made, or a segment that is being
+// restored. Other names are ignored.
 //
 // All integers are big-endian. A segment has a fixed size, a multiple of 4096:
 //

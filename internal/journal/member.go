@@ -54,14 +54,27 @@ func (m *member) list() ([]uint64, error) {
 	return numbers, nil
 }
 
-// prepare makes the spare: a file of size zeros, written and not only
-// allocated, so that a later sync of a frame has no metadata to write. It is
-// written past the page cache, where it would be in the way of frames.
+// prepare makes the spare, unless there is one.
 func (m *member) prepare(size int64) error {
 	if m.spare == size {
 		return nil
 	}
 	m.spare = 0
+	if err := m.blank(size); err != nil {
+		return err
+	}
+	// A crash up to here leaves a temporary file, which the next blank removes.
+	if err := m.FS.Rename(m.path(spareTemp), m.path(spareName)); err != nil {
+		return err
+	}
+	m.spare = size
+	return nil
+}
+
+// blank makes the temporary file: size zeros, written and not only allocated, so
+// that a later sync of a frame has no metadata to write. It is written past the
+// page cache, where it would be in the way of frames.
+func (m *member) blank(size int64) error {
 	create := func() (durable.File, error) {
 		return m.FS.Create(m.path(spareTemp), durable.CreateOptions{Direct: true, Size: size})
 	}
@@ -77,14 +90,9 @@ func (m *member) prepare(size int64) error {
 	}
 	if err := errors.Join(writeZeros(f, size), f.Close()); err != nil {
 		// What space it took is wanted for others; if it cannot be removed the
-		// next prepare tries again.
+		// next blank tries again.
 		return errors.Join(err, m.remove(spareTemp))
 	}
-	// A crash up to here leaves a temporary file, which the next prepare removes.
-	if err := m.FS.Rename(m.path(spareTemp), m.path(spareName)); err != nil {
-		return err
-	}
-	m.spare = size
 	return nil
 }
 
@@ -99,18 +107,25 @@ func writeZeros(f durable.File, size int64) error {
 	return f.Sync()
 }
 
-// install turns the spare into the segment h, with what fill (nil for nothing)
-// writes into it, and replaces a segment of that name. The segment is durable
-// and complete when it returns, and open for writing.
+// install turns the spare into the segment h, and replaces a segment of that
+// name. The segment is durable and complete when it returns, and open for writing.
+// If fill is not nil it writes more than the header, and that not into the spare:
+// only headers are overwritten in a spare that a crash leaves.
 func (m *member) install(h *header, fill func(durable.File) error) (durable.File, error) {
-	if err := m.prepare(h.size); err != nil {
+	from, prepare := spareName, m.prepare
+	if fill != nil {
+		from, prepare = spareTemp, m.blank
+	}
+	if err := prepare(h.size); err != nil {
 		return nil, err
 	}
-	f, err := m.FS.OpenWrite(m.path(spareName))
+	f, err := m.FS.OpenWrite(m.path(from))
 	if err != nil {
 		return nil, err
 	}
-	m.spare = 0 // from here on it is not only zeros
+	if fill == nil {
+		m.spare = 0 // from here on it is not only zeros
+	}
 	err = writeHeads(f, h, [2]bool{})
 	if err == nil && fill != nil {
 		err = fill(f)
@@ -119,13 +134,13 @@ func (m *member) install(h *header, fill func(durable.File) error) (durable.File
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, errors.Join(err, m.remove(spareName))
+		return nil, errors.Join(err, m.remove(from))
 	}
 	// A crash here leaves a spare that begins with a header, which the next
-	// install overwrites.
+	// install overwrites, or a temporary file, which the next blank removes.
 	name := m.path(segmentName(h.number))
-	if err := m.FS.Rename(m.path(spareName), name); err != nil {
-		return nil, errors.Join(err, m.remove(spareName))
+	if err := m.FS.Rename(m.path(from), name); err != nil {
+		return nil, errors.Join(err, m.remove(from))
 	}
 	// A crash here leaves the complete segment under either name.
 	if err := m.FS.SyncDir(m.Dir); err != nil {

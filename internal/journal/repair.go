@@ -61,14 +61,18 @@ func (r *repair) mend(m *member, f durable.File, i int) error {
 
 // rebuild makes the segment anew on a member that has no such file.
 func (r *repair) rebuild(m *member) (durable.File, error) {
-	f, err := m.install(r.h, func(f durable.File) error {
-		for _, x := range r.chain {
-			if err := r.copyFrame(f, x); err != nil {
-				return err
+	var fill func(durable.File) error
+	if len(r.chain) > 0 {
+		fill = func(f durable.File) error {
+			for _, x := range r.chain {
+				if err := r.copyFrame(f, x); err != nil {
+					return err
+				}
 			}
+			return nil
 		}
-		return nil
-	})
+	}
+	f, err := m.install(r.h, fill)
 	if err == nil && !r.tail {
 		r.j.repaired(Damage{Member: m.Name, Segment: segmentName(r.h.number), Reason: "the file was missing"})
 	}
@@ -210,7 +214,7 @@ func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, er
 func (r *repair) heal(m *member, k int) (err error) {
 	var f durable.File
 	if r.scans[k].absent {
-		// The spare that becomes this segment is the one that Append would use.
+		// The temporary file that becomes this segment is that of spares, too.
 		r.j.mu.Lock()
 		defer r.j.mu.Unlock()
 		if r.h == r.j.newest() {

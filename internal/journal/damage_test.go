@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/internal/journal"
 )
@@ -267,5 +268,49 @@ func TestWrongLength(t *testing.T) {
 			require.True(t, bytes.Equal(whole, readFile(t, fsys, "log/b/"+name)[:len(whole)]), "%s of %d bytes", name, n)
 			require.True(t, bytes.Equal(whole, readFile(t, fsys, "log/a/"+name)))
 		}
+	}
+}
+
+// Oldest segments that are missing in every copy are a loss, unless a snapshot
+// covers their records.
+func TestOldestMissing(t *testing.T) {
+	for _, covers := range []uint64{0, perSegment - 1, perSegment, perSegment + 2} {
+		fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
+		j := open(t, options(fsys))
+		for i := range 2*perSegment + 1 {
+			if i == perSegment+3 && covers > 0 {
+				j.SetSnapshot(journal.Snapshot{ID: [32]byte{1}, Index: covers})
+			}
+			add(t, j, record(i, 10))
+		}
+		require.NoError(t, j.Close())
+		for _, dir := range []string{"log/a/", "log/b/"} {
+			require.NoError(t, fsys.Remove(dir+goldenNames[0]))
+		}
+		fsys.Reset()
+		j, err := journal.Open(options(fsys))
+		if covers >= perSegment {
+			require.NoError(t, err)
+			require.EqualValues(t, perSegment+1, j.First())
+			rep, err := j.Verify(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, rep.Lost)
+			require.NoError(t, j.Close())
+			continue
+		}
+		var d *journal.Damage
+		require.ErrorAs(t, err, &d)
+		require.Equal(t, goldenNames[0], d.Segment)
+		require.Empty(t, fsys.Log())
+
+		opts := options(fsys) // what is left can be looked at
+		opts.ReadOnly = true
+		j, err = journal.Open(opts)
+		require.NoError(t, err)
+		require.Len(t, all(t, j, perSegment+1), perSegment+1)
+		rep, err := j.Verify(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []journal.Damage{*d}, rep.Lost)
+		require.NoError(t, j.Close())
 	}
 }

@@ -11,7 +11,8 @@ import (
 //
 // Errors: frame.ErrCorrupt (a *Damage) if every copy is damaged at one place of
 // the newest segment, or in the headers of another, or, with the error of the
-// reads, if what can be read does not say where the newest segment ends;
+// reads, if what can be read does not say where the newest segment ends, or if
+// the oldest segments are missing (Options.ReadOnly opens the others);
 // ErrDiverged; frame.ErrVersion; fs.ErrNotExist if there is no log and Create is
 // not set; fs.ErrInvalid for Options that make no sense. In all of these nothing
 // was changed. With a member missing, empty or stale the log opens read-only,
@@ -33,6 +34,9 @@ func Open(opts Options) (*Journal, error) {
 		if segs, err = create(&opts, states); err != nil {
 			return nil, err
 		}
+	}
+	if d := beginning(segs); d != nil && !opts.ReadOnly {
+		return nil, d
 	}
 	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot}
 	if err := j.settle(states); err != nil {

@@ -106,6 +106,21 @@ func unite(states []*copyState) ([]*header, error) {
 	return out, nil
 }
 
+// beginning returns the damage if the oldest segments are missing in all copies:
+// the records before the oldest are in none, and no snapshot covers them. Pure.
+func beginning(segs []*header) *Damage {
+	covered := uint64(0)
+	for _, h := range segs {
+		covered = max(covered, h.snapshot.Index)
+	}
+	h := segs[0]
+	if h.first-1 <= covered {
+		return nil
+	}
+	return &Damage{Member: "all", Segment: segmentName(max(h.number, 2) - 1),
+		Reason: fmt.Sprintf("segment %s is the oldest, and starts with record %d: those before are in no segment, and in no snapshot", segmentName(h.number), h.first)}
+}
+
 // numbers returns the numbers of the segments that any member holds, in order.
 func numbers(states []*copyState) (out []uint64) {
 	for _, c := range states {

@@ -9,7 +9,7 @@ type Report struct {
 	Records  uint64
 	Bytes    int64    // read, over all members
 	Bad      int      // copies of segments left bad, because the log is read-only
-	Lost     []Damage // places of which no member has a good copy
+	Lost     []Damage // places of which no member has a good copy; missing oldest segments, too
 }
 
 // Verify reads all copies of all segments from end to end, past the page cache
@@ -23,6 +23,9 @@ func (j *Journal) Verify(ctx context.Context) (Report, error) {
 	v, err := j.view()
 	if err != nil {
 		return rep, err
+	}
+	if d := beginning(v.segs); d != nil {
+		rep.Lost = append(rep.Lost, *d)
 	}
 	for i, h := range v.segs {
 		if err := ctx.Err(); err != nil {

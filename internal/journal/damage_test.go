@@ -3,6 +3,7 @@ package journal_test
 import (
 	"bytes"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -313,4 +314,32 @@ func TestOldestMissing(t *testing.T) {
 		require.Equal(t, []journal.Damage{*d}, rep.Lost)
 		require.NoError(t, j.Close())
 	}
+}
+
+// A file named like a segment far above the newest one is none.
+func TestStraySegment(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"ffffffffffffffff.log": []byte("stray"), "0000000000000004.log": make([]byte, smallSegment), "8000000000000000.log": nil,
+	} {
+		fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
+		want := longLog(t, fsys)
+		require.NoError(t, durable.WriteFile(fsys, "log/b/"+name, content))
+		j := open(t, options(fsys))
+		require.Equal(t, want, all(t, j, 1))
+		require.Len(t, j.Segments(), 2)
+		add(t, j, []byte("more"))
+		require.NoError(t, j.Close())
+		require.Equal(t, string(content), string(readFile(t, fsys, "log/b/"+name)))
+
+		fsys.SetFault(durabletest.All(durabletest.Open, name, durabletest.Before, syscall.EIO))
+		_, err := journal.Open(options(fsys)) // who knows what it holds
+		require.ErrorIs(t, err, frame.ErrCorrupt)
+		require.ErrorIs(t, err, syscall.EIO)
+	}
+	// The one after the newest was a segment, or would be taken for one later.
+	fsys := durable.Mem(vfs.NewMem())
+	longLog(t, fsys)
+	require.NoError(t, durable.WriteFile(fsys, "log/b/0000000000000003.log", []byte("stray")))
+	_, err := journal.Open(options(fsys))
+	require.ErrorIs(t, err, frame.ErrCorrupt)
 }

@@ -26,6 +26,9 @@ func Open(opts Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range dropStrays(states) {
+		opts.Logger.Warn("file with the name of a log segment ignored: it has no header of one", "segment", segmentName(n))
+	}
 	segs, err := unite(states)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
@@ -83,6 +84,34 @@ func (c *copyState) survey(store [16]byte) error {
 		}
 	}
 	return nil
+}
+
+// dropStrays forgets files that are no segments for all their names: readable,
+// without a good header, and numbered more than one above all that have one. No
+// crash makes such a gap. It returns their numbers.
+func dropStrays(states []*copyState) (strays []uint64) {
+	top := uint64(0)
+	doubt := map[uint64]bool{} // what could not be read may be anything
+	for _, c := range states {
+		for n, s := range c.segs {
+			if s.heads != [2]*header{} {
+				top = max(top, n)
+			}
+			if s.err != nil && s.err != io.ErrUnexpectedEOF {
+				doubt[n] = true
+			}
+		}
+	}
+	for _, n := range numbers(states) {
+		if top == 0 || n <= top+1 || doubt[n] {
+			continue
+		}
+		strays = append(strays, n)
+		for _, c := range states {
+			delete(c.segs, n)
+		}
+	}
+	return strays
 }
 
 // unite returns the headers of the segments that any member holds, from the

@@ -154,6 +154,8 @@ func TestOperations(t *testing.T) { // R6
 	require.Equal(t, string(want), b.String())
 }
 
+// operations runs every change once, in a bubble of synctest, and writes down what it
+// did to files.
 func operations(t *testing.T, b *bytes.Buffer) {
 	ctx := context.Background()
 	m := vfs.NewCrashableMem()

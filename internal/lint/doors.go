@@ -17,7 +17,6 @@ var doors = map[string][]string{
 	"github.com/klauspost/reedsolomon":     {"erasure"},
 	"lukechampine.com/blake3":              {"merkle"},
 	"github.com/zeebo/blake3":              {"internal/frame", "internal/journal", "merkle", "store", "watch"},
-	"github.com/maypok86/otter/v2":         {"store"},
 	"golang.org/x/sync":                    {"store", "internal/catalog", "replication", "internal/httpapi", ".", "watch", "examples"},
 	"golang.org/x/time":                    {"store", "internal/catalog", "replication", "watch"},
 	"golang.org/x/sys":                     {"internal/durable", "fusefs", "watch", ".", "examples"},

@@ -110,7 +110,7 @@ type scrub struct {
 // record puts the finished pass into the catalog.
 func (c *scrub) record(ctx context.Context) error {
 	c.s.damage.flush(ctx)
-	if c.s.readOnly != nil {
+	if c.s.writable() != nil {
 		return nil
 	}
 	return c.s.commitOne(ctx, Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),

@@ -43,7 +43,7 @@ type Store struct {
 	cat      Catalog
 	disks    map[BackendID]*disk
 	epoch    uint64
-	readOnly error // why the catalog takes no records
+	readOnly error // why the catalog takes no records; guarded by beginning
 	slabs    *slabs
 	cache    *blockCache
 	open     *handles
@@ -62,9 +62,11 @@ type Store struct {
 	healing     extentLocks
 	collecting  sync.Mutex
 
-	ctx    context.Context // ends when the store closes
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ctx       context.Context // ends when the store closes
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	beginning sync.Mutex // one tries to begin an epoch on a disk that was full
+
 	gate   sync.RWMutex // held while wg grows; Close takes it to end that
 	closed sync.Once
 }
@@ -82,18 +84,33 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 		}
 		s.disks[b.ID()] = &disk{Backend: b, id: b.ID()}
 	}
+	if err := s.begin(ctx); err != nil {
+		return nil, fmt.Errorf("begin open epoch: %w", err)
+	}
+	s.wg.Go(s.group.run)
+	s.wg.Go(s.damage.run)
+	return s, nil
+}
+
+// begin begins an open epoch and starts the work that changes things by itself. A
+// catalog that takes no records makes the store read-only; one that is only full is
+// asked again by whoever wants to write. s.beginning is held, or s not yet shared.
+func (s *Store) begin(ctx context.Context) error {
 	res, err := s.cat.Commit(ctx, Record{Commands: []Command{OpenEpoch{}}})
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, ErrNoSpace):
 		s.log.Warn("store is read-only", "reason", err)
 		s.readOnly = err
+		return nil
 	case err != nil:
-		return nil, fmt.Errorf("begin open epoch: %w", err)
-	default:
-		s.epoch = res[0].Number
+		return err
 	}
-	s.start()
-	return s, nil
+	s.epoch, s.readOnly = res[0].Number, nil
+	s.wg.Go(s.runPacker)
+	if !s.opts.NoRepair { // else what is found waits for Repair or Scrub
+		s.wg.Go(s.runRepairer)
+	}
+	return nil
 }
 
 func newStore(opts Options) *Store {
@@ -119,18 +136,6 @@ func newStore(opts Options) *Store {
 	s.repairNow = make(chan struct{}, 1)
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
 	return s
-}
-
-// start begins the work that goes on by itself.
-func (s *Store) start() {
-	s.wg.Go(s.group.run)
-	s.wg.Go(s.damage.run)
-	if s.readOnly == nil {
-		s.wg.Go(s.runPacker)
-	}
-	if s.readOnly == nil && !s.opts.NoRepair { // else what is found waits for Repair or Scrub
-		s.wg.Go(s.runRepairer)
-	}
 }
 
 const discardTime = 10 * time.Second // spent on removing the blobs of a failed put
@@ -187,8 +192,17 @@ func (s *Store) commitOne(ctx context.Context, c Command) error {
 
 // writable returns why the store takes no puts, or nil.
 func (s *Store) writable() error {
+	s.gate.RLock() // Close waits until an epoch that is being begun has begun
+	defer s.gate.RUnlock()
 	if err := s.ctx.Err(); err != nil {
 		return fmt.Errorf("store: %w", fs.ErrClosed)
+	}
+	s.beginning.Lock()
+	defer s.beginning.Unlock()
+	if errors.Is(s.readOnly, ErrNoSpace) {
+		if err := s.begin(s.ctx); err != nil {
+			return err
+		}
 	}
 	return s.readOnly
 }

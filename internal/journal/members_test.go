@@ -307,19 +307,19 @@ func TestReadOnlyOption(t *testing.T) {
 // The newest segment of a member removed while the log is open: frames still go
 // to the file that has no name any more, so no more are taken.
 func TestNewestSegmentRemoved(t *testing.T) {
-	for name, notice := range map[string]func(*journal.Journal){
-		"verify": func(j *journal.Journal) {
+	for name, notice := range map[string]func(*testing.T, *journal.Journal){
+		"verify": func(t *testing.T, j *journal.Journal) {
 			_, err := j.Verify(t.Context())
 			require.ErrorIs(t, err, journal.ErrReadOnly)
 		},
-		"read": func(j *journal.Journal) { require.Len(t, all(t, j, 1), 1) },
+		"read": func(t *testing.T, j *journal.Journal) { require.Len(t, all(t, j, 1), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := durable.Mem(vfs.NewMem())
 			j := open(t, options(fsys))
 			add(t, j, []byte("one"))
 			require.NoError(t, fsys.Remove("log/a/0000000000000001.log"))
-			notice(j)
+			notice(t, j)
 			require.ErrorContains(t, j.ReadOnly(), "log member a: its newest segment 0000000000000001.log was removed while it was open")
 			_, err := j.Append([][]byte{[]byte("two")})
 			require.ErrorIs(t, err, journal.ErrReadOnly)

@@ -169,7 +169,7 @@ func TestVersions(t *testing.T) {
 	future[0] = 2
 	_, err := catalog.DecodeRecord(future)
 	require.ErrorIs(t, err, frame.ErrVersion)
-	for _, kind := range []byte{0, 12, 31, 45, 64, 96, 255} {
+	for _, kind := range []byte{0, 13, 31, 45, 64, 96, 255} {
 		unknown := bytes.Clone(b)
 		unknown[len(b)-5] = kind
 		_, err := catalog.DecodeRecord(unknown)

@@ -30,6 +30,7 @@ type Store struct {
 
 	loading sync.Mutex // one reads the policies at a time
 	inForce atomic.Pointer[[]Policy]
+	stale   atomic.Bool // inForce lacks a change
 
 	logRepairs atomic.Int64 // places of the log reported as repaired so far
 
@@ -97,7 +98,7 @@ func (s *Store) setUp(ctx context.Context, o *Options) error {
 		err = s.found(ctx, o)
 	}
 	if err == nil {
-		err = s.homes.finish()
+		err = s.homes.finish(p != nil)
 	}
 	if err != nil {
 		return err

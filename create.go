@@ -32,7 +32,7 @@ import (
 
 const (
 	planName   = "creating" // in log/: a store is being created
-	createLock = "LOCK"     // in log/ of the first directory of the log, while it is
+	createLock = "LOCK"     // in log/ of each directory, while it is
 )
 
 // maxPlan is the size of a plan at most, in bytes.
@@ -138,6 +138,10 @@ func (hs *homes) free(h *home) error {
 			return &fs.PathError{Op: "create store", Path: h.at(name), Err: fmt.Errorf("%w: the directory must be empty", fs.ErrExist)}
 		}
 	}
+	// A view without identity and log is what is left of a store.
+	if rest, err := hs.fs.List(h.at(viewName)); err == nil && len(rest) > 0 {
+		return &fs.PathError{Op: "create store", Path: h.at(viewName), Err: fmt.Errorf("%w: there was a store, whose identity and log are gone", fs.ErrExist)}
+	}
 	return nil
 }
 
@@ -160,27 +164,45 @@ func (hs *homes) create(p *plan) error {
 	return nil
 }
 
-// lockCreation keeps other processes from creating a store in the same
-// directories until the homes are closed.
+// lockCreation keeps other processes from creating a store in any of the same
+// directories until this one is created, whichever of them they choose for the log.
 func (hs *homes) lockCreation(p *plan) error {
 	for i, h := range hs.list {
 		h.logs = slices.Contains(p.Logs, p.Disks[i])
 	}
-	h := hs.list[slices.IndexFunc(hs.list, func(h *home) bool { return h.logs })]
-	if err := hs.fs.MkdirAll(h.at(logName)); err != nil {
-		return fmt.Errorf("create store: %w", err)
+	sorted := slices.SortedFunc(slices.Values(hs.list), func(a, b *home) int { return strings.Compare(a.path, b.path) })
+	for _, h := range sorted {
+		if err := hs.fs.MkdirAll(h.at(logName)); err != nil {
+			return fmt.Errorf("create store: %w", err)
+		}
+		lock, err := hs.fs.Lock(h.at(logName, createLock))
+		if err != nil {
+			return fmt.Errorf("create store: %w", err)
+		}
+		hs.creating = append(hs.creating, lock)
 	}
-	lock, err := hs.fs.Lock(h.at(logName, createLock))
-	if err != nil {
-		return fmt.Errorf("create store: %w", err)
-	}
-	hs.creating = lock
 	for _, h := range hs.list {
 		if _, err := dir.ReadIdentity(hs.fs, h.path); err == nil && !h.present() {
 			return fmt.Errorf("create store: %s: %w: it was just created", h.path, store.ErrLocked)
 		}
 	}
 	return nil
+}
+
+// unlockCreation ends that. Where there is no log, its folder was there for the lock.
+// Another process that comes now, or a lock that is left, finds an identity.
+func (hs *homes) unlockCreation(created bool) (err error) {
+	for _, lock := range hs.creating {
+		err = errors.Join(err, lock.Close())
+	}
+	for _, h := range hs.list {
+		if created && len(hs.creating) > 0 && !h.logs {
+			_ = hs.fs.Remove(h.at(logName, createLock))
+			_ = hs.fs.Remove(h.at(logName)) // empty, or not ours
+		}
+	}
+	hs.creating = nil
+	return err
 }
 
 // writePlan carries out step 1.
@@ -259,19 +281,31 @@ func (hs *homes) assign(p *plan) error {
 	return nil
 }
 
-// finish removes the plans, step 4, also those that a crash left of it.
-func (hs *homes) finish() error {
+// finish removes the plans, step 4, also those that a crash left of it: a directory
+// that takes no changes keeps such a one.
+func (hs *homes) finish(created bool) error {
+	if err := hs.removePlans(); err != nil {
+		if created {
+			return fmt.Errorf("create store: %w", err)
+		}
+		hs.log.Warn("what the creation of the store left behind is not removed", "err", err)
+	}
+	return hs.unlockCreation(created)
+}
+
+// removePlans carries out step 4.
+func (hs *homes) removePlans() error {
 	for _, h := range hs.list {
 		if h.half == nil {
 			continue
 		}
 		if err := hs.fs.Remove(h.at(logName, planName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("create store: %w", err)
+			return err
 		}
 		// A crash here leaves a plan on other directories: it means nothing as
 		// long as one has none.
 		if err := hs.fs.SyncDir(path.Dir(h.at(logName, planName))); err != nil {
-			return fmt.Errorf("create store: %w", err)
+			return err
 		}
 		h.half = nil
 	}

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -127,4 +132,90 @@ func TestPlanLeftBehind(t *testing.T) {
 	require.NoError(t, st.Close())
 	_, err = files.Stat("/d1/log/creating")
 	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// Two processes that name the same directories in another order, and so choose others
+// for the log, do not both create a store.
+func TestTwoCreateAtOnce(t *testing.T) {
+	ctx := context.Background()
+	for _, n := range []int{4, 6} {
+		files := durable.Mem(vfs.NewMem())
+		var second error
+		var once sync.Once
+		first := memDirs(n, durabletest.New(files, durabletest.Options{Before: func(op durabletest.Op) {
+			if op.Kind != durabletest.Create || !strings.HasSuffix(op.Name, "/log/creating.tmp") {
+				return
+			}
+			once.Do(func() {
+				other := memDirs(n, files)
+				slices.Reverse(other.Dirs)
+				var st *blockframe.Store
+				if st, second = blockframe.Open(ctx, other); second == nil {
+					second = errors.Join(errors.New("two stores were created"), st.Close())
+				}
+			})
+		}}))
+		st, err := blockframe.Open(ctx, first)
+		require.NoError(t, err)
+		require.ErrorIs(t, second, blockframe.ErrLocked)
+		put(t, st, "f", content(1, 100_000))
+		require.NoError(t, st.Close())
+		st, err = blockframe.Open(ctx, memDirs(n, files))
+		require.NoError(t, err)
+		require.NoError(t, st.ReadOnly())
+		requireBytes(t, content(1, 100_000), get(t, st, "f", 0))
+		require.NoError(t, st.Close())
+		_, err = files.Stat(fmt.Sprintf("/d%d/log", n-1))
+		require.ErrorIs(t, err, fs.ErrNotExist, "a folder for the lock alone")
+	}
+}
+
+// What is left of a store without its identity and log is no empty directory.
+func TestCreateOverView(t *testing.T) {
+	ctx := context.Background()
+	files := durable.Mem(vfs.NewMem())
+	st, err := blockframe.Open(ctx, memDirs(1, files))
+	require.NoError(t, err)
+	require.NoError(t, st.Close())
+	names, err := files.List("/d0")
+	require.NoError(t, err)
+	for _, name := range names {
+		if name != "view" {
+			require.NoError(t, files.RemoveAll("/d0/"+name))
+		}
+	}
+	_, err = blockframe.Open(ctx, memDirs(1, files))
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorContains(t, err, "/d0/view")
+}
+
+// A plan that was left in one directory of the log, which takes no changes now, is
+// no reason not to open the store.
+func TestPlanLeftReadOnly(t *testing.T) {
+	ctx := context.Background()
+	files := durable.Mem(vfs.NewMem())
+	fsys := durabletest.New(files, durabletest.Options{})
+	fsys.SetFault(durabletest.All(durabletest.Remove, "/d1/log/creating", durabletest.Before, syscall.EROFS))
+	_, err := blockframe.Open(ctx, memDirs(2, fsys))
+	require.ErrorIs(t, err, syscall.EROFS)
+	logger, log := heard()
+	opts := memDirs(2, fsys)
+	opts.Logger = logger
+	st, err := blockframe.Open(ctx, opts)
+	require.NoError(t, err)
+	require.Contains(t, log.String(), "/d1/log/creating")
+	require.NoError(t, st.Close())
+}
+
+// A file of somebody's in log/ of a directory without a copy of the log does not make
+// it one that lost its copy.
+func TestStrayFileBesideNoLog(t *testing.T) {
+	opts, want := filled(t, 6)
+	last := filepath.Join(opts.Dirs[5], "log")
+	require.NoDirExists(t, last)
+	require.NoError(t, os.MkdirAll(last, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(last, "notes.txt"), []byte("mine"), 0o600))
+	st := open(t, opts)
+	require.NoError(t, st.ReadOnly())
+	requireAll(t, st, want)
 }

@@ -9,6 +9,8 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
@@ -46,7 +48,7 @@ type homes struct {
 	list []*home
 	pin  bool // LogDirs were given: they are the places of the log, no others
 
-	creating io.Closer // lock held while a store is created, or nil
+	creating []io.Closer // locks held while a store is created
 }
 
 // openHomes opens and locks all directories. One that is not there is kept with
@@ -118,11 +120,22 @@ func (hs *homes) findLog(h *home) (err error) {
 	if err != nil {
 		return nil // absent, or as good as: the reason is told when it is missed
 	}
-	h.found = slices.ContainsFunc(names, func(name string) bool { return name != createLock && name != planName+".tmp" })
+	h.found = slices.ContainsFunc(names, isLog)
 	if h.found {
 		h.half, err = readPlan(hs.fs, h.at(logName, planName))
 	}
 	return err
+}
+
+// isLog reports whether a file in log/ is of a log, or of one that is being made.
+// What people leave there does not make the directory one with a copy.
+func isLog(name string) bool {
+	number, isSegment := strings.CutSuffix(name, ".log")
+	if isSegment && len(number) == 16 {
+		_, err := strconv.ParseUint(number, 16, 64)
+		return err == nil
+	}
+	return name == planName || strings.HasPrefix(name, "spare") || slices.Contains(twins, name)
 }
 
 // oneStore checks that all directories that are there belong to one store.
@@ -232,9 +245,7 @@ func (hs *homes) view() string {
 
 // close releases all directories.
 func (hs *homes) close() (err error) {
-	if hs.creating != nil {
-		err = hs.creating.Close()
-	}
+	err = hs.unlockCreation(false)
 	for _, h := range hs.list {
 		if h.present() {
 			err = errors.Join(err, h.disk.Close())

@@ -20,7 +20,8 @@ func (s *Store) SetPolicy(ctx context.Context, p Policy) error {
 	if _, err := s.change(ctx, "set policy", p.Prefix, catalog.SetPolicy{Policy: p}); err != nil {
 		return err
 	}
-	return s.loadPolicies(ctx)
+	s.policiesChanged(ctx)
+	return nil
 }
 
 // UnsetPolicy removes all policies of a prefix; fs.ErrNotExist if there is none.
@@ -32,7 +33,8 @@ func (s *Store) UnsetPolicy(ctx context.Context, prefix string) error {
 	if err != nil {
 		return err
 	}
-	return s.loadPolicies(ctx)
+	s.policiesChanged(ctx)
+	return nil
 }
 
 // Policies returns the policies in force, by prefix and size.
@@ -40,18 +42,31 @@ func (s *Store) Policies() []Policy { return slices.Clone(s.policies()) }
 
 // policies returns the list that the engine chooses from. It is not changed.
 func (s *Store) policies() []Policy {
+	if s.stale.Load() {
+		_ = s.loadPolicies(context.Background()) // until it succeeds, the list before the change counts
+	}
 	if list := s.inForce.Load(); list != nil {
 		return *list
 	}
 	return nil
 }
 
+// policiesChanged reads the list after a change, which is durable and succeeded
+// whatever becomes of that: a list that cannot be read now is read when it is needed.
+func (s *Store) policiesChanged(ctx context.Context) {
+	if err := s.loadPolicies(context.WithoutCancel(ctx)); err != nil {
+		s.log.Warn("the change of a policy counts as soon as the list can be read", "err", err)
+	}
+}
+
 // loadPolicies reads what is recorded.
 func (s *Store) loadPolicies(ctx context.Context) error {
 	s.loading.Lock()
 	defer s.loading.Unlock()
+	s.stale.Store(false)
 	list, err := s.cat.Policies(ctx)
 	if err != nil {
+		s.stale.Store(true)
 		return fmt.Errorf("read policies: %w", err)
 	}
 	store.SortPolicies(list)

@@ -214,3 +214,29 @@ func TestBackends(t *testing.T) {
 	_, err = st.Put(ctx, "new", strings.NewReader("1"), blockframe.PutOptions{})
 	require.NoError(t, err)
 }
+
+// fading is a context that ends once it was looked at, unnoticed by who waits.
+type fading struct {
+	context.Context
+	looks int
+}
+
+func (f *fading) Done() <-chan struct{} { return nil }
+
+func (f *fading) Err() error {
+	if f.looks++; f.looks > 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A change of policies that is durable is reported as such, and counts, though the
+// context ended behind it.
+func TestPolicyOfCanceledContext(t *testing.T) {
+	st := open(t, blockframe.Options{Dirs: dirs(t, 2)})
+	p := blockframe.Policy{Name: "p", Prefix: "p/"}
+	require.NoError(t, st.SetPolicy(&fading{Context: context.Background()}, p))
+	require.Equal(t, []blockframe.Policy{p}, st.Policies())
+	require.NoError(t, st.UnsetPolicy(&fading{Context: context.Background()}, "p/"))
+	require.Empty(t, st.Policies())
+}

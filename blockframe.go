@@ -21,7 +21,7 @@ import (
 type Store struct {
 	homes   *homes
 	journal *journal.Journal
-	scratch string // directory of the view while it cannot be in a home, or ""
+	scratch *scratch // place of the view while it cannot be in a home, or nil
 	cat     *catalog.Catalog
 	eng     *store.Store
 	disks   []disk // registered backends; fixed while open

@@ -238,6 +238,34 @@ func TestDirectoryReadOnly(t *testing.T) {
 	}
 }
 
+// The view of a store that takes no changes is among temporary files. What a killed
+// process left of it there the next Open removes, and not what is in use.
+func TestScratchViews(t *testing.T) {
+	tmp := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, tmp)
+	}
+	opts, want := filled(t, 1)
+	scratches := func() []string {
+		list, err := filepath.Glob(filepath.Join(tmp, "blockframe-view-*"))
+		require.NoError(t, err)
+		return list
+	}
+	opts = blockframe.WithFS(opts, refusing(opts.Dirs[0]))
+	first := open(t, opts)
+	require.Len(t, scratches(), 1)
+	left := scratches()[0] + "-left"
+	require.NoError(t, os.CopyFS(left, os.DirFS(scratches()[0])))
+	second := open(t, opts)
+	require.Len(t, scratches(), 2)
+	require.NoDirExists(t, left)
+	for _, st := range []*blockframe.Store{first, second} {
+		requireAll(t, st, want)
+		require.NoError(t, st.Close())
+	}
+	require.Empty(t, scratches())
+}
+
 // A directory of another store is refused by name, and left as it is.
 func TestDirectoryOfAnotherStore(t *testing.T) {
 	a, _ := filled(t, 2)

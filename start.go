@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/blockframe/blockframe/internal/catalog"
@@ -33,8 +31,8 @@ func (s *Store) openCatalog(o *Options, p *plan) (err error) {
 			s.log.Warn("no room for the view: it is made anew elsewhere, for now", "dir", view, "err", err)
 		}
 		// The view can lie anywhere: it is made from the log.
-		if s.scratch, err = os.MkdirTemp("", "blockframe-view-"); err == nil {
-			err = s.openView(o, durable.OS(), filepath.ToSlash(s.scratch))
+		if s.scratch, err = newScratch(id); err == nil {
+			err = s.openView(o, durable.OS(), s.scratch.view())
 		}
 	}
 	if err != nil {
@@ -231,8 +229,8 @@ func (s *Store) shut() error {
 		errs = append(errs, s.journal.Close())
 	}
 	errs = append(errs, s.homes.close())
-	if s.scratch != "" {
-		errs = append(errs, os.RemoveAll(s.scratch))
+	if s.scratch != nil {
+		errs = append(errs, s.scratch.remove())
 	}
 	return errors.Join(errs...)
 }

@@ -50,7 +50,7 @@ type Options struct {
 	// 0 for 4 MiB. At most two such tables are in memory at once.
 	MemTable int
 
-	// Cache is the memory for blocks of tables, in bytes, 0 for 8 MiB.
+	// Cache is the memory for blocks of tables, in bytes, 0 for 24 MiB.
 	Cache int64
 }
 

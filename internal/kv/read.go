@@ -90,7 +90,7 @@ func (db *DB) get(r pebble.Reader, key []byte) ([]byte, bool, error) {
 		return nil, false, db.check(err)
 	}
 	v = slices.Clone(v)
-	return v, true, db.check(closer.Close())
+	return v, true, db.check(db.end(closer.Close))
 }
 
 // scan yields until the end, the consumer's break, the first error, or the end
@@ -105,11 +105,7 @@ func (db *DB) scan(r pebble.Reader, lo, hi []byte, yield func(KV, error) bool) {
 		yield(KV{}, db.check(err))
 		return
 	}
-	defer func() {
-		if !db.guard.fatal.Load() {
-			it.Close()
-		}
-	}()
+	defer db.end(it.Close)
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
@@ -127,6 +123,26 @@ func (db *DB) scan(r pebble.Reader, lo, hi []byte, yield func(KV, error) bool) {
 	if err := errors.Join(db.check(it.Error()), db.Failed()); err != nil {
 		yield(KV{}, err)
 	}
+}
+
+// end closes what a read took. In a view that has failed, that may come to stand
+// behind locks which are never released, and is left behind then.
+func (db *DB) end(closing func() error) error {
+	switch {
+	case db.guard.fatal.Load():
+		<-db.guard.failed // any moment
+		return db.Failed()
+	case db.Failed() == nil:
+		return closing()
+	}
+	done := make(chan error, 1)
+	go func() { done <- db.recovered(closing) }()
+	select {
+	case <-done:
+	case <-db.guard.halted:
+		<-db.guard.failed
+	}
+	return db.Failed()
 }
 
 func (db *DB) usable() error {

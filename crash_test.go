@@ -244,7 +244,7 @@ func TestCrashDuringRecovery(t *testing.T) {
 		c.mu.Lock()
 		c.step, c.doing = img.step, img.doing
 		c.mu.Unlock()
-		second := durabletest.New(fsys, durabletest.Options{After: c.hook(img.fs, every(15, 31))})
+		second := durabletest.New(fsys, durabletest.Options{After: c.hook(img.fs, every(29, 61))})
 		st, err := blockframe.Open(ctx, blockframe.WithFS(opts, second))
 		require.NoError(t, err, img.what)
 		_, err = st.Scrub(ctx, blockframe.ScrubOptions{Deep: true, Repair: true})

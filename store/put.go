@@ -145,6 +145,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 	if err == nil {
 		if err = opts.check(w.id, w.size); err != nil {
 			s.discard(w.extents)
+			s.abandon(ref.upload) // of a long one some extents are recorded
 		}
 	}
 	if err != nil {

@@ -112,6 +112,9 @@ func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (writt
 	}
 	if err != nil {
 		s.discard(all[recorded:])
+		if recorded > 0 {
+			s.abandon(ref.upload)
+		}
 		return written{}, err
 	}
 	return written{id: streamID(all), size: in.n, extents: all[recorded:]}, nil
@@ -120,6 +123,16 @@ func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (writt
 // wrongSize is the error for a source of n bytes, or more.
 func wrongSize(n, announced int64) error {
 	return fmt.Errorf("%w: the source has %d bytes or more, %d were announced", io.ErrUnexpectedEOF, n, announced)
+}
+
+// abandon lets the collection have an upload that no put will name. When that cannot be
+// recorded the upload waits for the next open.
+func (s *Store) abandon(id UploadID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
+	defer cancel()
+	if err := s.commitOne(ctx, Abandon{id}); err != nil {
+		s.log.Warn("extents of a failed put stay until a collection after the next open", "upload", id, "err", err)
+	}
 }
 
 // streamID folds the hashes of all extents of a stream to its id.

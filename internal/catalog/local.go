@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,12 +190,28 @@ func (l *Local) gather(p *proposal) *group {
 		if len(g.records) >= frameRecords || g.size >= frameBytes {
 			return g
 		}
-		select {
-		case p = <-l.in:
-		default:
+		if p = l.waiting(); p == nil {
 			return g
 		}
 	}
+}
+
+// turns is how often gather lets others run before it takes the group as it is: those
+// who were just acknowledged are about to propose again, and a sync costs the same for
+// all of them.
+const turns = 8
+
+// waiting returns a proposal that waits now, or nil.
+func (l *Local) waiting() *proposal {
+	for range turns {
+		select {
+		case p := <-l.in:
+			return p
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
 }
 
 // stamp adds a proposal to the group. Log time is the time of day, but never goes

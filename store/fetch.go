@@ -64,7 +64,17 @@ func (f *stripeFetch) ask(ctx context.Context, column int) {
 // readBlock returns data block b of the extent, verified, in memory of blockPool.
 // It reads that block alone when it is sound and comes in time; otherwise other
 // blocks of its stripe.
+//
+// Before a block is called lost, blobs that could not be opened lately are tried again.
 func (s *Store) readBlock(ctx context.Context, x *handle, b int) (piece, error) {
+	p, err := s.readBlockOnce(ctx, x, b)
+	if err != nil && ctx.Err() == nil && x.retry() {
+		return s.readBlockOnce(ctx, x, b)
+	}
+	return p, err
+}
+
+func (s *Store) readBlockOnce(ctx context.Context, x *handle, b int) (piece, error) {
 	k := x.e.Code.K
 	f := newStripeFetch(s, x, b/k, b%k)
 	defer f.free()

@@ -46,15 +46,21 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 	return s.rewriteShard(ctx, x, i, &st)
 }
 
-// retry forgets which blobs could not be opened: they may be back, and what heals
-// or judges wants to know how things are now.
-func (x *handle) retry() {
+// retry forgets which blobs could not be opened, and reports whether there were any:
+// they may be back, and what heals or judges wants to know how things are now. One that
+// is being opened is left to that.
+func (x *handle) retry() (any bool) {
 	for i := range x.blobs {
 		b := &x.blobs[i]
-		b.busy <- struct{}{}
-		b.err = nil
-		<-b.busy
+		select {
+		case b.busy <- struct{}{}:
+			any = any || b.err != nil
+			b.err = nil
+			<-b.busy
+		default:
+		}
 	}
+	return any
 }
 
 // intact takes a shard off the repair queue that was found in order.

@@ -93,7 +93,7 @@ func (p *slabs) get(ctx context.Context, c erasure.Code, want int) (*slab, error
 	if err := p.sem.Acquire(ctx, n); err != nil {
 		return nil, err
 	}
-	return p.make(c, 1, n, true), nil
+	return p.make(c, 1, n, false), nil
 }
 
 // try returns a slab of want stripes, or of as many as one may have, if the budget
@@ -104,7 +104,7 @@ func (p *slabs) try(c erasure.Code, want int) *slab {
 	if want > 1 && p.inUse()+n > p.budget*3/4 || !p.sem.TryAcquire(n) {
 		return nil // the last quarter is for those who need a single stripe to go on
 	}
-	return p.make(c, want, n, true)
+	return p.make(c, want, n, false)
 }
 
 // tryRead is try for a reader.
@@ -118,9 +118,7 @@ func (p *slabs) tryRead(c erasure.Code, want int) *slab {
 		p.readers(-n)
 		return nil
 	}
-	s := p.make(c, want, n, false)
-	s.reader = true
-	return s
+	return p.make(c, want, n, true)
 }
 
 // readers counts n bytes more that readers have, unless that is too much.
@@ -150,10 +148,10 @@ func fit(budget int64, c erasure.Code, want int) int {
 // stripeBytes returns the memory of a stripe.
 func stripeBytes(c erasure.Code) int64 { return int64(c.Shards()) * BlockSize }
 
-// make returns a slab whose n bytes were acquired; its memory may be larger, and
-// count as such, if larger says so.
-func (p *slabs) make(c erasure.Code, stripes int, n int64, larger bool) *slab {
-	s := &slab{code: c, stripes: stripes, pool: p, loan: n, buf: p.memory(int(n), larger)}
+// make returns a slab whose n bytes were acquired, for a reader counted as such; its
+// memory may be larger, and counts as that.
+func (p *slabs) make(c erasure.Code, stripes int, n int64, reader bool) *slab {
+	s := &slab{code: c, stripes: stripes, pool: p, loan: n, reader: reader, buf: p.memory(int(n), reader)}
 	s.loan += int64(cap(s.buf)) - n
 	s.refs.Store(1)
 	return s
@@ -171,15 +169,15 @@ func (p *slabs) single(c erasure.Code) *slab {
 // much idle memory as the budget demands. Rather than that it lends the smallest idle
 // piece that is larger, all of it: what is dropped is garbage, and the collector lets
 // as much of it gather as there is memory in use.
-func (p *slabs) memory(n int, larger bool) []byte {
+func (p *slabs) memory(n int, reader bool) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b := p.take(n); b != nil {
 		p.lent += int64(n)
 		return b
 	}
-	if larger && p.lent+p.bytes+int64(n) > p.budget {
-		if b := p.larger(n); b != nil {
+	if p.lent+p.bytes+int64(n) > p.budget {
+		if b := p.larger(n, reader); b != nil {
 			p.lent += int64(cap(b))
 			return b
 		}
@@ -211,15 +209,19 @@ func (p *slabs) take(size int) []byte {
 
 // larger returns n bytes of the smallest idle piece that is larger, if the budget
 // has room for lending all of it, or nil. p.mu is held.
-func (p *slabs) larger(n int) []byte {
+func (p *slabs) larger(n int, reader bool) []byte {
 	best := 0
 	for size, list := range p.idle {
 		if len(list) > 0 && size > n && (best == 0 || size < best) {
 			best = size
 		}
 	}
-	if best == 0 || !p.sem.TryAcquire(int64(best-n)) {
+	more := int64(best - n)
+	if best == 0 || reader && p.toReaders+more > p.forReaders || !p.sem.TryAcquire(more) {
 		return nil
+	}
+	if reader {
+		p.toReaders += more
 	}
 	return p.take(best)[:n:best]
 }
@@ -232,7 +234,7 @@ func (p *slabs) put(s *slab) {
 	p.mu.Lock()
 	p.lent -= n
 	if s.reader {
-		p.toReaders -= int64(len(s.buf))
+		p.toReaders -= n
 	}
 	if p.lent+p.bytes+n <= p.budget {
 		p.idle[int(n)] = append(p.idle[int(n)], s.buf[:n])

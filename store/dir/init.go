@@ -34,10 +34,11 @@ the file that it belongs to, in plain text, at its end:
 
 and the format is simple enough to write a reader for it in a day. It is
 specified in the comment at the top of store/format.go in blockframe's sources;
-internal/oracle/read.py there is such a reader, one file of standard Python. In short: a
-shard is a header of 4096 bytes, then blocks of the file (or parity blocks, from
-which missing ones are computed), 65536 bytes each, then a table with the BLAKE3
-hashes of all blocks, then lines of JSON, and a trailer of 4096 bytes.
+internal/oracle/read.py there is such a reader, one file of standard Python. In
+short: a shard is a header of 4096 bytes, then blocks of the file (or parity
+blocks, from which missing ones are computed), 65536 bytes each, then a table
+with the BLAKE3 hashes of all blocks, then lines of JSON, and a trailer of 4096
+bytes.
 
 What lies here:
 

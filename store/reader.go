@@ -27,7 +27,6 @@ type Reader struct {
 	c      Content
 	member []byte  // all of the content, once it was read out of a pack and proven
 	last   *handle // of the last read
-	step   int64   // length of the stream's extents but the last, 0 unknown
 	closed bool
 
 	pos   int64
@@ -207,7 +206,7 @@ func (r *Reader) moved(old Content) (Content, error) {
 		r.last = nil
 	}
 	r.s.pins.release(r.c.Upload)
-	r.c, r.step, r.member = c, 0, nil
+	r.c, r.member = c, nil
 	return c, nil
 }
 
@@ -266,35 +265,23 @@ func (r *Reader) extent(c Content, pos int64) (*handle, int64, error) {
 		r.mu.Unlock()
 		return x, pos - x.e.Offset, nil
 	}
-	step := r.step
 	r.mu.Unlock()
-	if step == 0 {
-		first, err := r.s.cat.ExtentAt(r.ctx, c.Upload, 0)
-		if err != nil {
-			return nil, 0, err
-		}
-		step = first.Length
-	}
-	e, err := r.s.cat.ExtentAt(r.ctx, c.Upload, int(pos/step))
+	e, err := r.s.extentAt(r.ctx, c.Upload, pos)
 	if err != nil {
 		return nil, 0, err
-	}
-	if pos < e.Offset || pos >= e.Offset+e.Length {
-		return nil, 0, fmt.Errorf("%w: byte %d is not in extent %v, [%d, %d)", ErrCorrupt, pos, e.ID, e.Offset, e.Offset+e.Length)
 	}
 	x, err := r.s.open.get(r.ctx, e)
 	if err != nil {
 		return nil, 0, err
 	}
-	r.keep(x, step)
+	r.keep(x)
 	return x, pos - e.Offset, nil
 }
 
 // keep remembers the handle for the next read.
-func (r *Reader) keep(x *handle, step int64) {
+func (r *Reader) keep(x *handle) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.step = step
 	if r.closed || r.last == x {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 
@@ -71,8 +70,6 @@ func (e *CorruptError) Is(target error) bool {
 
 // isAbsent reports whether an error says that a blob is not there.
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-
-var errEOF = io.EOF
 
 // absent is a backend that is registered but not there.
 type absent BackendID

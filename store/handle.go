@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -404,7 +405,7 @@ func readFull(r BackendReader, b []byte, off int64) (int, error) {
 	if n == len(b) {
 		return n, nil
 	}
-	if err == nil || errors.Is(err, errEOF) {
+	if err == nil || errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%w: %d bytes at %d, want %d", ErrCorrupt, n, off, len(b))
 	}
 	return n, err

@@ -19,10 +19,8 @@ func (s *Store) PackInline(ctx context.Context) error { return s.eng.PackInline(
 // WithSegment returns o with smaller segments of the log, which are quicker to make.
 func WithSegment(o Options, size int64) Options { o.segment = size; return o }
 
-// Calm returns o with one operation after the other where that can be had.
-func Calm(o Options) Options { o.calm = true; return o }
-
-// WithLog is WithSegment, and Calm if calm is set.
+// WithLog is WithSegment, with one operation after the other if calm is set, where that
+// can be had.
 func WithLog(o Options, segment int64, calm bool) Options {
 	o.segment, o.calm = segment, calm
 	return o

@@ -182,5 +182,3 @@ func (r *rig) epoch() uint64 {
 	r.t.Helper()
 	return r.ok(store.OpenEpoch{}).Number
 }
-
-func later(d time.Duration) func(r *rig) { return func(r *rig) { r.now = r.now.Add(d) } }

@@ -16,11 +16,11 @@ type scheduler struct {
 	wg sync.WaitGroup         // calls of grant that were started here
 
 	mu       sync.Mutex
-	idle     *sync.Cond // granting became false
+	idle     *sync.Cond // granting became 0
 	open     bool
 	ended    bool
 	busy     bool // a compaction runs, or is about to
-	granting bool
+	granting int  // calls of grant that are about to call db, or do
 	missed   bool // Pebble was sent away while busy
 }
 
@@ -47,7 +47,7 @@ func (s *scheduler) Register(_ int, db pebble.DBForCompaction) { s.db = db }
 func (s *scheduler) Unregister() {
 	s.mu.Lock()
 	s.ended = true
-	for s.granting {
+	for s.granting > 0 {
 		s.idle.Wait()
 	}
 	s.mu.Unlock()
@@ -97,12 +97,15 @@ func (s *scheduler) grant() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.open && !s.ended && !s.busy {
-		s.busy, s.granting, s.missed = true, true, false
+		// What db starts may be done before Schedule has returned, and its Done be
+		// here too.
+		s.busy, s.missed = true, false
+		s.granting++
 		s.mu.Unlock()
 		waiting, _ := s.db.GetWaitingCompaction()
 		started := waiting && s.db.Schedule(s)
 		s.mu.Lock()
-		s.granting = false
+		s.granting--
 		s.idle.Broadcast()
 		if started {
 			return

@@ -10,10 +10,15 @@ import (
 // Pebble's own starts them while Open is under way: if that fails then, they run
 // on into what was closed, and their panic is the end of the process.
 //
+// And it allows none in a view that has failed. A compaction that cannot read its
+// tables is answered by Pebble with the same one again, at once and for ever: it
+// would keep a processor busy for as long as the view is not closed.
+//
 // Its mutex comes after those of Pebble: no method of db is called with it held.
 type scheduler struct {
-	db pebble.DBForCompaction // set once, before any other call
-	wg sync.WaitGroup         // calls of grant that were started here
+	db     pebble.DBForCompaction // set once, before any other call
+	failed <-chan struct{}        // closed once the view has failed
+	wg     sync.WaitGroup         // calls of grant that were started here
 
 	mu       sync.Mutex
 	idle     *sync.Cond // granting became 0
@@ -26,8 +31,8 @@ type scheduler struct {
 
 var _ pebble.CompactionScheduler = (*scheduler)(nil)
 
-func newScheduler() *scheduler {
-	s := &scheduler{}
+func newScheduler(failed <-chan struct{}) *scheduler {
+	s := &scheduler{failed: failed}
 	s.idle = sync.NewCond(&s.mu)
 	return s
 }
@@ -54,11 +59,21 @@ func (s *scheduler) Unregister() {
 	s.wg.Wait()
 }
 
+// allowed reports whether compactions may begin. It needs mu.
+func (s *scheduler) allowed() bool {
+	select {
+	case <-s.failed:
+		return false
+	default:
+		return s.open && !s.ended
+	}
+}
+
 // TrySchedule is part of pebble.CompactionScheduler.
 func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.open || s.ended || s.busy {
+	if !s.allowed() || s.busy {
 		s.missed = true
 		return false, nil
 	}
@@ -70,7 +85,7 @@ func (s *scheduler) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 func (s *scheduler) UpdateGetAllowedWithoutPermission() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open && !s.ended { // Unregister has not begun to wait
+	if s.allowed() { // Unregister has not begun to wait
 		s.wg.Go(s.grant)
 	}
 }
@@ -96,7 +111,7 @@ func (s *scheduler) CumulativeStats(pebble.CompactionGrantHandleStats) {}
 func (s *scheduler) grant() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.open && !s.ended && !s.busy {
+	for s.allowed() && !s.busy {
 		// What db starts may be done before Schedule has returned, and its Done be
 		// here too.
 		s.busy, s.missed = true, false

@@ -36,12 +36,13 @@ type gateFS struct {
 	ended   chan struct{} // closed: nobody waits any more
 
 	poison    func(error)
+	rest      func()
 	failed    <-chan struct{} // closed once the view has failed
 	abandoned atomic.Bool     // Pebble cannot be closed
 }
 
 func newGateFS(below vfs.FS, g *guard) *gateFS {
-	return &gateFS{FS: below, ended: make(chan struct{}), failed: g.failed, poison: g.poison}
+	return &gateFS{FS: below, ended: make(chan struct{}), failed: g.failed, poison: g.poison, rest: g.rest}
 }
 
 // giveUp ends all waiting: what has no room fails.
@@ -118,6 +119,15 @@ func (g *gateFS) ReuseForWrite(old, new string, c vfs.DiskWriteCategory) (f vfs.
 	return g.wrap(f, err)
 }
 
+func (g *gateFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := g.FS.Open(name, opts...)
+	if err != nil {
+		g.rest()
+		return nil, err
+	}
+	return &gateReader{File: f, gate: g}, nil
+}
+
 func (g *gateFS) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
 	if err != nil {
@@ -156,6 +166,20 @@ func (g *gateFS) MkdirAll(dir string, perm os.FileMode) error {
 func (g *gateFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 func (g *gateFS) Unwrap() vfs.FS { return g.FS }
+
+// gateReader is a file that Pebble reads.
+type gateReader struct {
+	vfs.File
+	gate *gateFS
+}
+
+func (f *gateReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if err != nil {
+		f.gate.rest()
+	}
+	return n, err
+}
 
 // gateFile is a file that Pebble writes.
 type gateFile struct {

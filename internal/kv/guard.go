@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -24,13 +25,16 @@ type guard struct {
 	fatal  atomic.Bool   // Pebble stands still, locks held
 	still  sync.Once
 	halted chan struct{} // closed when fatal is set
+
+	closing chan struct{} // closed when Pebble is about to be
+	rests   atomic.Int64  // calls of rest after the failure
 }
 
 func newGuard(log *slog.Logger) *guard {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &guard{log: log, failed: make(chan struct{}), halted: make(chan struct{})}
+	return &guard{log: log, failed: make(chan struct{}), halted: make(chan struct{}), closing: make(chan struct{})}
 }
 
 // poison keeps err, if it is the first.
@@ -90,7 +94,28 @@ func (g *guard) halt() {
 func (g *guard) events() pebble.EventListener {
 	return pebble.EventListener{
 		BackgroundError: g.poison,
-		DataCorruption:  func(info pebble.DataCorruptionInfo) { g.poison(errors.New(info.String())) },
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			if g.err() == nil { // its text is dear, and only the first counts
+				g.poison(errors.New(info.String()))
+			}
+			g.rest()
+		},
+	}
+}
+
+// rest comes after each read that fails, and slows down those that come after the
+// view has failed. Pebble looks at the tables that were there when it was opened,
+// and what it cannot read it reads again, at once and for ever, until it is closed.
+// Other reads hardly notice: the pause grows from nothing.
+func (g *guard) rest() {
+	if g.err() == nil {
+		return
+	}
+	t := time.NewTimer(min(time.Duration(g.rests.Add(1))*time.Millisecond, pause))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.closing:
 	}
 }
 

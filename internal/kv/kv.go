@@ -76,7 +76,7 @@ func Open(opts Options) (*DB, error) {
 	db := &DB{guard: newGuard(opts.Logger)}
 	db.files = newGateFS(opts.FS.Pebble(), db.guard)
 	db.refs.Store(1)
-	compactions := newScheduler()
+	compactions := newScheduler(db.guard.failed)
 	err := db.run(func() (err error) {
 		o := db.pebbleOptions(opts)
 		o.Experimental.CompactionScheduler = compactions
@@ -203,6 +203,7 @@ func (db *DB) release() error {
 		db.files.sever()
 		return nil
 	}
+	close(db.guard.closing)
 	done := make(chan error, 1)
 	go func() { done <- db.recovered(db.pebble.Close) }()
 	var err error

@@ -109,7 +109,7 @@ func TestFlippedBit(t *testing.T) {
 		for off := rng.IntN(16); off < len(b); off += 1 + rng.IntN(len(b)/24+1) {
 			m := mem.CrashClone(vfs.CrashCloneCfg{})
 			flip(t, m, path.Join("view", name), int64(off), 1<<rng.IntN(8))
-			switch n, err := reopened(t, m); {
+			switch n, err := reopened(t, durable.Mem(m)); {
 			case err != nil:
 				failed++
 			case n == 240:
@@ -124,8 +124,8 @@ func TestFlippedBit(t *testing.T) {
 	require.NotZero(t, failed)
 }
 
-func reopened(t testing.TB, m *vfs.MemFS) (int, error) {
-	db, err := kv.Open(kv.Options{FS: durable.Mem(m), Dir: "view"})
+func reopened(t testing.TB, fs durable.FS) (int, error) {
+	db, err := kv.Open(kv.Options{FS: fs, Dir: "view"})
 	if err != nil {
 		return 0, err
 	}
@@ -153,14 +153,20 @@ func flip(t testing.TB, m *vfs.MemFS, name string, off int64, bit byte) {
 	require.NoError(t, f.Close())
 }
 
-// TestFailedWrites fails one kind of write for good: every call returns, with
-// ErrFailed or before the failure, and the process lives.
+// TestFailedWrites fails one kind of write: every call returns, with ErrFailed or
+// before the failure, the process lives, and nothing is changed any more. What is on
+// disk then is a state that was, or no view.
 func TestFailedWrites(t *testing.T) {
 	for _, part := range []string{"MANIFEST", ".sst", "marker"} {
 		for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData, errorfs.OpFileSync, errorfs.OpCreate, errorfs.OpFileSyncTo, errorfs.OpRename} {
 			t.Run(fmt.Sprint(part, kind), func(t *testing.T) {
 				var armed, hit atomic.Bool
-				db := open(t, faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+				var later atomic.Int64
+				disk := durable.Mem(vfs.NewCrashableMem())
+				db := open(t, faulty{disk, func(op errorfs.Op) error {
+					if hit.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+						later.Add(1)
+					}
 					if armed.Load() && op.Kind == kind && strings.Contains(op.Path, part) {
 						hit.Store(true)
 						return syscall.EIO
@@ -186,6 +192,11 @@ func TestFailedWrites(t *testing.T) {
 					require.ErrorIs(t, err, kv.ErrFailed)
 				}
 				require.NoError(t, db.Close())
+				require.Zero(t, later.Load())
+				n, err := reopened(t, disk)
+				if err == nil {
+					require.Contains(t, []int{0, 100}, n)
+				}
 			})
 		}
 	}

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -14,19 +13,23 @@ import (
 	"github.com/blockframe/blockframe/internal/durable"
 )
 
-// errSevered is what an abandoned Pebble gets from its files.
-var errSevered = errors.New("view was given up")
-
 // pause is the time between two tries of a write that found no room.
 const pause = 100 * time.Millisecond
 
-// gateFS stands between Pebble and its files. It turns a full disk into waiting,
-// because Pebble answers a failed flush by an immediate next try, and a failed
-// write of its manifest by Fatalf. And it is where an abandoned Pebble is cut
-// off, so that it does not write beside its successor.
+// gateFS stands between Pebble and its files. It turns a full disk into waiting; a
+// change that fails otherwise fails the view; and in a view that has failed, changes
+// do not happen any more, and succeed. So the disk holds what a power cut at that
+// moment might have left.
 //
-// Locks are granted without a file: who may open the view is settled by the lock
-// of the directory above, and an abandoned Pebble must not hold one.
+// Pebble hears of no failed change, because its answers are worse than a lie told to
+// one who is never asked again. It tries a flush again, at once and for ever. Where
+// its manifest cannot be written it calls Fatalf with its locks held, after which it
+// cannot be closed. And where its directory cannot be synced it panics on a goroutine
+// of its own: the end of the process. As it is, flushes end, who waits for them goes
+// on, and Pebble can be closed.
+//
+// Locks are granted without a file: who may open the view is settled by the lock of
+// the directory above.
 type gateFS struct {
 	vfs.FS
 	patient atomic.Bool
@@ -35,10 +38,9 @@ type gateFS struct {
 	once    sync.Once
 	ended   chan struct{} // closed: nobody waits any more
 
-	poison    func(error)
-	rest      func()
-	failed    <-chan struct{} // closed once the view has failed
-	abandoned atomic.Bool     // Pebble cannot be closed
+	poison func(error)
+	rest   func()
+	failed <-chan struct{} // closed once the view has failed
 }
 
 func newGateFS(below vfs.FS, g *guard) *gateFS {
@@ -48,31 +50,41 @@ func newGateFS(below vfs.FS, g *guard) *gateFS {
 // giveUp ends all waiting: what has no room fails.
 func (g *gateFS) giveUp() { g.once.Do(func() { close(g.ended) }) }
 
-// sever makes every later change fail.
-func (g *gateFS) sever() {
-	g.severed.Store(true)
-	g.giveUp()
+// sever is for a Pebble that was closed or did not open, should it have left a
+// goroutine behind: no change happens from here on.
+func (g *gateFS) sever() { g.severed.Store(true) }
+
+// cut reports whether changes do not happen any more.
+func (g *gateFS) cut() bool {
+	select {
+	case <-g.failed:
+		return true
+	default:
+		return g.severed.Load()
+	}
 }
 
-// try calls op until it returns something else than a lack of room.
-func (g *gateFS) try(op func() error) error {
-	for {
-		if g.severed.Load() {
-			return errSevered
-		}
+// try makes one change, again and again while there is no room for it.
+func (g *gateFS) try(op func() error) {
+	for !g.cut() {
 		err := durable.Classify(op())
+		if err == nil {
+			return
+		}
 		if !errors.Is(err, durable.ErrNoSpace) || !g.patient.Load() || !g.wait() {
-			return err
+			g.poison(err)
 		}
 	}
 }
 
-// direct calls op once.
-func (g *gateFS) direct(op func() error) error {
-	if g.severed.Load() {
-		return errSevered
+// direct makes one change, once.
+func (g *gateFS) direct(op func() error) {
+	if g.cut() {
+		return
 	}
-	return op()
+	if err := op(); err != nil {
+		g.poison(durable.Classify(err))
+	}
 }
 
 // wait reports whether another try makes sense.
@@ -84,39 +96,42 @@ func (g *gateFS) wait() bool {
 	select {
 	case <-t.C:
 		return true
+	case <-g.failed:
+		return true // that try is none
 	case <-g.ended:
 		return false
 	}
 }
 
-// hold keeps a Pebble that failed from its next try, which it would begin at once,
-// and again for ever: until it is closed, or until the process ends if it cannot
-// be. Each try begins with a new file.
-func (g *gateFS) hold() {
-	select {
-	case <-g.failed:
-		<-g.ended
-	default:
+func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(func() (vfs.File, error) { return g.FS.Create(name, c) })
+}
+
+func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	return g.open(func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, opts...) })
+}
+
+func (g *gateFS) ReuseForWrite(old, new string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(func() (vfs.File, error) { return g.FS.ReuseForWrite(old, new, c) })
+}
+
+// open returns what op opens, or else a file that is nowhere.
+func (g *gateFS) open(op func() (vfs.File, error)) (vfs.File, error) {
+	var file vfs.File
+	g.try(func() error {
+		f, err := op()
+		if err == nil {
+			file = f
+		}
+		return err
+	})
+	if file == nil {
+		var err error
+		if file, err = vfs.NewMem().Create("nowhere", vfs.WriteCategoryUnspecified); err != nil {
+			return nil, err
+		}
 	}
-	if g.abandoned.Load() {
-		select {}
-	}
-}
-
-func (g *gateFS) Create(name string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
-	g.hold()
-	err = g.try(func() error { f, err = g.FS.Create(name, c); return err })
-	return g.wrap(f, err)
-}
-
-func (g *gateFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (f vfs.File, err error) {
-	err = g.try(func() error { f, err = g.FS.OpenReadWrite(name, c, opts...); return err })
-	return g.wrap(f, err)
-}
-
-func (g *gateFS) ReuseForWrite(old, new string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
-	err = g.try(func() error { f, err = g.FS.ReuseForWrite(old, new, c); return err })
-	return g.wrap(f, err)
+	return &gateFile{File: file, gate: g}, nil
 }
 
 func (g *gateFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -136,31 +151,35 @@ func (g *gateFS) OpenDir(name string) (vfs.File, error) {
 	return &gateDir{File: f, gate: g}, nil
 }
 
-func (g *gateFS) wrap(f vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &gateFile{File: f, gate: g}, nil
-}
-
 func (g *gateFS) Link(old, new string) error {
-	return g.try(func() error { return g.FS.Link(old, new) })
+	g.try(func() error { return g.FS.Link(old, new) })
+	return nil
 }
 
 func (g *gateFS) Rename(old, new string) error {
-	return g.try(func() error { return g.FS.Rename(old, new) })
-}
-
-func (g *gateFS) Remove(name string) error {
-	return g.try(func() error { return g.FS.Remove(name) })
-}
-
-func (g *gateFS) RemoveAll(name string) error {
-	return g.try(func() error { return g.FS.RemoveAll(name) })
+	g.try(func() error { return g.FS.Rename(old, new) })
+	return nil
 }
 
 func (g *gateFS) MkdirAll(dir string, perm os.FileMode) error {
-	return g.try(func() error { return g.FS.MkdirAll(dir, perm) })
+	g.try(func() error { return g.FS.MkdirAll(dir, perm) })
+	return nil
+}
+
+// What cannot be removed only takes room: the view does not fail.
+
+func (g *gateFS) Remove(name string) error {
+	if g.cut() {
+		return nil
+	}
+	return g.FS.Remove(name)
+}
+
+func (g *gateFS) RemoveAll(name string) error {
+	if g.cut() {
+		return nil
+	}
+	return g.FS.RemoveAll(name)
 }
 
 func (g *gateFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
@@ -187,55 +206,68 @@ type gateFile struct {
 	gate *gateFS
 }
 
-func (f *gateFile) Write(p []byte) (n int, err error) {
-	err = f.gate.try(func() error {
+func (f *gateFile) Write(p []byte) (int, error) {
+	n := 0
+	f.gate.try(func() error {
 		m, err := f.File.Write(p[n:])
 		n += m
 		return err
 	})
-	return n, err
+	return len(p), nil
 }
 
-func (f *gateFile) WriteAt(p []byte, off int64) (n int, err error) {
-	err = f.gate.try(func() error {
+func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
+	n := 0
+	f.gate.try(func() error {
 		m, err := f.File.WriteAt(p[n:], off+int64(n))
 		n += m
 		return err
 	})
-	return n, err
+	return len(p), nil
 }
 
+// Preallocate is a wish: the write that follows says what became of it.
 func (f *gateFile) Preallocate(off, length int64) error {
-	return f.gate.try(func() error { return f.File.Preallocate(off, length) })
+	if f.gate.cut() {
+		return nil
+	}
+	return f.File.Preallocate(off, length)
 }
 
 // A failed sync is not tried again, for lack of room either: what it did not
 // write may be gone, and the next one would report success.
 
-func (f *gateFile) Sync() error { return f.gate.direct(f.File.Sync) }
-
-func (f *gateFile) SyncData() error { return f.gate.direct(f.File.SyncData) }
-
-func (f *gateFile) SyncTo(length int64) (full bool, err error) {
-	err = f.gate.direct(func() error { full, err = f.File.SyncTo(length); return err })
-	return full, err
+func (f *gateFile) Sync() error {
+	f.gate.direct(f.File.Sync)
+	return nil
 }
 
-// gateDir is a directory that Pebble syncs. Where that fails, Pebble panics, on a
-// goroutine of its own: the end of the process. So it hears of success instead,
-// from a view that has failed.
+func (f *gateFile) SyncData() error {
+	f.gate.direct(f.File.SyncData)
+	return nil
+}
+
+func (f *gateFile) SyncTo(length int64) (full bool, err error) {
+	f.gate.direct(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	return full, nil
+}
+
+// Close closes the file in any case, so that no descriptor is lost.
+func (f *gateFile) Close() error {
+	if err := f.File.Close(); err != nil {
+		f.gate.poison(err)
+	}
+	return nil
+}
+
+// gateDir is a directory that Pebble syncs.
 type gateDir struct {
 	vfs.File
 	gate *gateFS
 }
 
 func (d *gateDir) Sync() error {
-	if d.gate.severed.Load() {
-		return nil
-	}
-	if err := d.File.Sync(); err != nil {
-		d.gate.poison(fmt.Errorf("sync of the directory: %w", err))
-	}
+	d.gate.direct(d.File.Sync)
 	return nil
 }
 

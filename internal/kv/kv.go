@@ -199,7 +199,6 @@ func (db *DB) release() error {
 		// A goroutine stands still inside Pebble with its locks held, and
 		// closing would stand behind it. What is left: nothing more is
 		// written, its memory and files stay until the process ends.
-		db.files.abandoned.Store(true)
 		db.files.sever()
 		return nil
 	}
@@ -210,7 +209,6 @@ func (db *DB) release() error {
 	select {
 	case err = <-done:
 	case <-db.guard.halted:
-		db.files.abandoned.Store(true)
 	}
 	db.files.sever()
 	if db.Failed() != nil {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -109,7 +111,9 @@ func TestFlippedBit(t *testing.T) {
 		for off := rng.IntN(16); off < len(b); off += 1 + rng.IntN(len(b)/24+1) {
 			m := mem.CrashClone(vfs.CrashCloneCfg{})
 			flip(t, m, path.Join("view", name), int64(off), 1<<rng.IntN(8))
-			switch n, err := reopened(t, durable.Mem(m)); {
+			var n int
+			bubble(t, func(t *testing.T) { n, err = reopened(t, durable.Mem(m)) })
+			switch {
 			case err != nil:
 				failed++
 			case n == 240:
@@ -160,68 +164,84 @@ func TestFailedWrites(t *testing.T) {
 	for _, part := range []string{"MANIFEST", ".sst", "marker"} {
 		for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData, errorfs.OpFileSync, errorfs.OpCreate, errorfs.OpFileSyncTo, errorfs.OpRename} {
 			t.Run(fmt.Sprint(part, kind), func(t *testing.T) {
-				var armed, hit atomic.Bool
-				var later atomic.Int64
-				disk := durable.Mem(vfs.NewCrashableMem())
-				db := open(t, faulty{disk, func(op errorfs.Op) error {
-					if hit.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
-						later.Add(1)
-					}
-					if armed.Load() && op.Kind == kind && strings.Contains(op.Path, part) {
-						hit.Store(true)
-						return syscall.EIO
-					}
-					return nil
-				}})
-				fill(t, db, 0, 100)
-				armed.Store(true)
-				err := db.Flush()
-				if !hit.Load() {
-					require.NoError(t, err)
-					return
-				}
-				require.ErrorIs(t, err, kv.ErrFailed)
-				require.ErrorIs(t, err, syscall.EIO)
-				<-db.Failing()
-				_, err = db.NewBatch()
-				require.ErrorIs(t, err, kv.ErrFailed)
-				_, err = db.Snapshot()
-				require.ErrorIs(t, err, kv.ErrFailed)
-				require.ErrorIs(t, db.Flush(), kv.ErrFailed)
-				for _, err := range db.Scan(nil, nil) {
-					require.ErrorIs(t, err, kv.ErrFailed)
-				}
-				require.NoError(t, db.Close())
-				require.Zero(t, later.Load())
-				n, err := reopened(t, disk)
-				if err == nil {
-					require.Contains(t, []int{0, 100}, n)
-				}
+				bubble(t, func(t *testing.T) { failWrite(t, part, kind) })
 			})
 		}
 	}
 }
 
-// TestEveryFault fails each write of a life of a view once: an error, no hang, and
-// what is read is a state that was.
-func TestEveryFault(t *testing.T) {
-	for n := int64(1); ; n++ {
-		var ops atomic.Int64
-		fs := faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && ops.Add(1) == n {
-				return syscall.EIO
-			}
-			return nil
-		}}
-		life(t, fs)
-		if ops.Load() < n {
-			require.Greater(t, n, int64(20))
-			return
+func failWrite(t *testing.T, part string, kind errorfs.OpKind) {
+	var armed, hit atomic.Bool
+	var later atomic.Int64
+	disk := durable.Mem(vfs.NewCrashableMem())
+	db := open(t, faulty{disk, func(op errorfs.Op) error {
+		if hit.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+			later.Add(1)
 		}
-		if testing.Short() {
-			n += 14
+		if armed.Load() && op.Kind == kind && strings.Contains(op.Path, part) {
+			hit.Store(true)
+			return syscall.EIO
+		}
+		return nil
+	}})
+	fill(t, db, 0, 100)
+	armed.Store(true)
+	err := db.Flush()
+	if !hit.Load() {
+		require.NoError(t, err)
+		return
+	}
+	require.ErrorIs(t, err, kv.ErrFailed)
+	require.ErrorIs(t, err, syscall.EIO)
+	<-db.Failing()
+	_, err = db.NewBatch()
+	require.ErrorIs(t, err, kv.ErrFailed)
+	_, err = db.Snapshot()
+	require.ErrorIs(t, err, kv.ErrFailed)
+	require.ErrorIs(t, db.Flush(), kv.ErrFailed)
+	for _, err := range db.Scan(nil, nil) {
+		require.ErrorIs(t, err, kv.ErrFailed)
+	}
+	require.NoError(t, db.Close())
+	require.Zero(t, later.Load())
+	n, err := reopened(t, disk)
+	if err == nil {
+		require.Contains(t, []int{0, 100}, n)
+	}
+}
+
+// TestEveryFault fails each operation of a life of a view, once or from then on: an
+// error, no hang, and what is read is a state that was.
+func TestEveryFault(t *testing.T) {
+	for _, lasting := range []bool{false, true} {
+		for n := int64(1); ; n++ {
+			var ops atomic.Int64
+			fs := faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+				if i := ops.Add(1); i == n || lasting && i > n {
+					return syscall.EIO
+				}
+				return nil
+			}}
+			bubble(t, func(t *testing.T) { life(t, fs) })
+			if ops.Load() < n {
+				require.Greater(t, n, int64(20))
+				break
+			}
+			if testing.Short() {
+				n += 14
+			}
 		}
 	}
+}
+
+// bubble calls f in a synctest bubble: if something waits for ever then, or is left
+// behind when the views are closed, it panics.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f(t)
+		time.Sleep(time.Minute) // what a failed view left on its way ends
+	})
 }
 
 // life makes a view, fills, flushes and reads it, as far as it goes.
@@ -250,6 +270,41 @@ func life(t *testing.T, fs durable.FS) {
 		}
 		db.Close() // may be what failed
 	}
+}
+
+// TestCommitOutlivesFailedFlush fails the flush that a commit waits for: the view can
+// be closed all the same.
+func TestCommitOutlivesFailedFlush(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		fail := make(chan struct{})
+		var armed atomic.Bool
+		db := open(t, faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+			if armed.Load() && op.Kind == errorfs.OpFileWrite {
+				<-fail
+				return syscall.EIO
+			}
+			return nil
+		}})
+		armed.Store(true)
+		var done atomic.Bool
+		var err error
+		go func() {
+			for err == nil {
+				var b *kv.Batch
+				if b, err = db.NewBatch(); err == nil {
+					write(t, b, "row", strings.Repeat("v", 10_000))
+					err = b.Commit()
+				}
+			}
+			done.Store(true)
+		}()
+		synctest.Wait()
+		require.False(t, done.Load(), "a commit waits")
+		close(fail)
+		synctest.Wait()
+		require.ErrorIs(t, err, kv.ErrFailed)
+		require.NoError(t, db.Close())
+	})
 }
 
 // TestFullDisk waits for room, lets reads go on, and finishes when there is some.

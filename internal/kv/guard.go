@@ -123,10 +123,10 @@ func (g *guard) rest() {
 // the view as soon as it fails: then f is left behind.
 func (db *DB) run(f func() error) error {
 	done := make(chan error, 1)
-	db.stuck.Add(1)
+	db.inside.Add(1)
 	go func() {
 		err := db.recovered(f)
-		db.stuck.Add(-1) // before done: who waits for it may look
+		db.leave() // before done: who waits for it may be about to close the view
 		done <- err
 	}()
 	select {
@@ -137,6 +137,20 @@ func (db *DB) run(f func() error) error {
 		return err
 	case <-db.guard.failed:
 		return db.guard.cause
+	}
+}
+
+// finish calls f and returns its error, or that of the view if a goroutine stands
+// still inside Pebble: f may stand behind it, and is left behind.
+func (db *DB) finish(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- db.recovered(f) }()
+	select {
+	case err := <-done:
+		return err
+	case <-db.guard.halted:
+		<-db.guard.failed // any moment
+		return db.Failed()
 	}
 }
 

@@ -135,13 +135,7 @@ func (db *DB) end(closing func() error) error {
 	case db.Failed() == nil:
 		return closing()
 	}
-	done := make(chan error, 1)
-	go func() { done <- db.recovered(closing) }()
-	select {
-	case <-done:
-	case <-db.guard.halted:
-		<-db.guard.failed
-	}
+	db.finish(closing)
 	return db.Failed()
 }
 

@@ -97,8 +97,16 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	if err := lockFile(f); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "lock", Path: name, Err: err}, f.Close())
 	}
-	return f, nil // closing the file releases the lock
+	return fileLock{f}, nil
 }
+
+// fileLock is a file that is locked.
+type fileLock struct{ f *os.File }
+
+// Close releases the lock before it closes the file. A close alone would leave it
+// to a process that is being started just then, which has a copy of every open
+// file until it executes its program.
+func (l fileLock) Close() error { return errors.Join(unlockFile(l.f), l.f.Close()) }
 
 func (osFS) Usage(dir string) (total, free int64, err error) {
 	total, free, err = usage(dir)

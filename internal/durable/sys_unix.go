@@ -30,6 +30,12 @@ func lockFile(f *os.File) error {
 	}
 }
 
+// unlockFile releases the lock of the open file, whoever else has a copy of it:
+// flock(2), "the lock is released either by an explicit LOCK_UN operation on any of
+// these duplicate file descriptors, or when all such file descriptors have been
+// closed".
+func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
 // syncDir makes the entries of dir durable: fsync(2), "Calling fsync() does not
 // necessarily ensure that the entry in the directory … has also reached disk".
 func syncDir(dir string) error {

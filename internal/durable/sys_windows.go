@@ -27,6 +27,11 @@ func lockFile(f *os.File) error {
 	return err
 }
 
+// unlockFile releases the lock of the handle.
+func unlockFile(f *os.File) error {
+	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, new(windows.Overlapped))
+}
+
 // syncDir does nothing: NTFS journals its directories, and there is no call for
 // one of them that needs no privilege.
 func syncDir(dir string) error { return nil }

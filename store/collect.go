@@ -37,8 +37,10 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 	if err := s.writable(); err != nil {
 		return rep, err
 	}
-	s.collecting.Lock()
-	defer s.collecting.Unlock()
+	if err := s.collecting.take(ctx); err != nil {
+		return rep, fmt.Errorf("collect: wait for another one to end: %w", err)
+	}
+	defer s.collecting.give()
 	if err := s.allPresent(ctx); err != nil {
 		rep.Skipped = err
 		return rep, nil
@@ -127,18 +129,28 @@ func (s *Store) bury(ctx context.Context, u Upload, rep *CollectReport) error {
 		if err != nil {
 			return err
 		}
-		s.open.drop(e.ID)
-		unlock := s.healing.lock(e.ID)
-		for j, sh := range e.Shards {
-			if err := s.disk(sh.Backend).Remove(ctx, e.Key(j)); err != nil {
-				unlock()
-				return err
-			}
-			rep.Blobs++
+		if err := s.buryExtent(ctx, &e, rep); err != nil {
+			return err
 		}
-		unlock()
 	}
 	return s.commitOne(ctx, Forget{u.ID})
+}
+
+// buryExtent removes the blobs of an extent, while no repair of it writes another.
+func (s *Store) buryExtent(ctx context.Context, e *Extent, rep *CollectReport) error {
+	s.open.drop(e.ID)
+	unlock, err := s.healing.lock(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for j, sh := range e.Shards {
+		if err := s.disk(sh.Backend).Remove(ctx, e.Key(j)); err != nil {
+			return err
+		}
+		rep.Blobs++
+	}
+	return nil
 }
 
 // collectOrphans removes the blobs of a backend that no record names: of puts that
@@ -166,7 +178,10 @@ func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions
 // collectOrphan removes a blob if no record names it. No repair of its extent is
 // under way meanwhile: a repair has blobs that no record names yet.
 func (s *Store) collectOrphan(ctx context.Context, d *disk, k parsedKey, key BackendKey, opts CollectOptions, rep *CollectReport) error {
-	unlock := s.healing.lock(k.extent)
+	unlock, err := s.healing.lock(ctx, k.extent)
+	if err != nil {
+		return err
+	}
 	defer unlock()
 	orphan, err := s.orphan(ctx, d, k)
 	if err != nil || !orphan {

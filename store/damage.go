@@ -18,7 +18,7 @@ type damageLog struct {
 	mu   sync.Mutex
 	rows map[damageKey]*finding // not committed yet
 	seen map[damageKey]*finding // committed, and not repaired since: no news
-	busy sync.Mutex             // held while rows are committed, so that flush means flushed
+	busy turn                   // held while rows are committed, so that flush means flushed
 }
 
 // finding is a row on its way to the queue, of an extent that may lose m shards.
@@ -39,7 +39,7 @@ type damageKey struct {
 const maxDamage = 4096
 
 func newDamageLog(s *Store) *damageLog {
-	return &damageLog{s: s, wake: make(chan struct{}, 1), rows: map[damageKey]*finding{}, seen: map[damageKey]*finding{}}
+	return &damageLog{s: s, wake: make(chan struct{}, 1), busy: newTurn(), rows: map[damageKey]*finding{}, seen: map[damageKey]*finding{}}
 }
 
 // blame puts damage of a shard, in one stripe or as a whole, on its way to the
@@ -137,8 +137,10 @@ func (r *finding) merge(old *finding) {
 // makes damage of it news again. No report of it is under way meanwhile that would
 // put it back on the queue.
 func (l *damageLog) settle(ctx context.Context, extent ExtentID, shard int, generation uint32, c Command) error {
-	l.busy.Lock()
-	defer l.busy.Unlock()
+	if err := l.busy.take(ctx); err != nil {
+		return err
+	}
+	defer l.busy.give()
 	if err := l.s.commitOne(ctx, c); err != nil {
 		return err
 	}
@@ -189,8 +191,10 @@ const reportBytes = 256 << 10
 // flush commits the rows that have gathered. Rows that cannot be committed are
 // dropped: the next read or scrub finds the damage again.
 func (l *damageLog) flush(ctx context.Context) {
-	l.busy.Lock()
-	defer l.busy.Unlock()
+	if l.busy.take(ctx) != nil {
+		return // they stay for the next one
+	}
+	defer l.busy.give()
 	l.mu.Lock()
 	rows := l.rows
 	l.rows = map[damageKey]*finding{}

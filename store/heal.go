@@ -21,7 +21,10 @@ import (
 // is verified; Replace is committed, the one commit point (the old blob is the
 // orphan now); the old blob is removed.
 func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) {
-	unlock := s.healing.lock(id)
+	unlock, err := s.healing.lock(ctx, id)
+	if err != nil {
+		return 0, err
+	}
 	defer unlock()
 	e, err := s.cat.Extent(ctx, id)
 	if err != nil {

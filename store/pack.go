@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -254,8 +255,10 @@ func (s *Store) packSoon(n int64) {
 // in the background; a program may call it before it takes a disk away, since a
 // pack survives the loss of more of them than the log does.
 func (s *Store) PackInline(ctx context.Context) error {
-	s.packing.Lock()
-	defer s.packing.Unlock()
+	if err := s.packing.take(ctx); err != nil {
+		return fmt.Errorf("pack: wait for another one to end: %w", err)
+	}
+	defer s.packing.give()
 	var batch []Content
 	bytes := int64(0)
 	for c, err := range s.cat.Inline(ctx) {

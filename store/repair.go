@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -34,8 +35,10 @@ func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
 		return rep, err
 	}
 	s.damage.flush(ctx)
-	s.repairing.Lock()
-	defer s.repairing.Unlock()
+	if err := s.repairing.take(ctx); err != nil {
+		return rep, fmt.Errorf("repair: wait for another one to end: %w", err)
+	}
+	defer s.repairing.give()
 	for r, err := range s.cat.Repairs(ctx) {
 		if err != nil {
 			return rep, err
@@ -146,30 +149,44 @@ type extentLocks struct {
 }
 
 type heldLock struct {
-	mu sync.Mutex
-	n  int // holders and waiters
+	turn turn
+	n    int // holders and waiters
 }
 
-// lock locks an extent and returns what unlocks it.
-func (l *extentLocks) lock(id ExtentID) func() {
+// lock locks an extent and returns what unlocks it, or the error of ctx if that ends
+// first.
+func (l *extentLocks) lock(ctx context.Context, id ExtentID) (unlock func(), err error) {
+	h := l.join(id)
+	if err := h.turn.take(ctx); err != nil {
+		l.leave(id, h)
+		return nil, fmt.Errorf("wait for a repair of extent %v: %w", id, err)
+	}
+	return func() {
+		h.turn.give()
+		l.leave(id, h)
+	}, nil
+}
+
+// join counts one more who holds the lock of an extent or waits for it.
+func (l *extentLocks) join(id ExtentID) *heldLock {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.held == nil {
 		l.held = map[ExtentID]*heldLock{}
 	}
 	h := l.held[id]
 	if h == nil {
-		h = &heldLock{}
+		h = &heldLock{turn: newTurn()}
 		l.held[id] = h
 	}
 	h.n++
-	l.mu.Unlock()
-	h.mu.Lock()
-	return func() {
-		h.mu.Unlock()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if h.n--; h.n == 0 {
-			delete(l.held, id)
-		}
+	return h
+}
+
+func (l *extentLocks) leave(id ExtentID, h *heldLock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.n--; h.n == 0 {
+		delete(l.held, id)
 	}
 }

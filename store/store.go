@@ -56,11 +56,11 @@ type Store struct {
 	heads       *semaphore.Weighted // memory for contents read whole
 	inlineBytes atomic.Int64        // put since the packer was woken
 	packNow     chan struct{}
-	packing     sync.Mutex
+	packing     turn
 	repairNow   chan struct{}
-	repairing   sync.Mutex // one pass over the queue at a time
+	repairing   turn // one pass over the queue at a time
 	healing     extentLocks
-	collecting  sync.Mutex
+	collecting  turn
 
 	ctx       context.Context // ends when the store closes
 	cancel    context.CancelFunc
@@ -134,6 +134,7 @@ func newStore(opts Options) *Store {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
 	s.repairNow = make(chan struct{}, 1)
+	s.packing, s.repairing, s.collecting = newTurn(), newTurn(), newTurn()
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/blockframe/blockframe/erasure"
+	"github.com/blockframe/blockframe/internal/frame"
 )
 
 // The one hole through which the tests look at what is not exported.
@@ -144,3 +145,35 @@ func (s *Store) Handles() (open, idle int) {
 	defer s.open.mu.Unlock()
 	return len(s.open.open), s.open.idle.Len()
 }
+
+// SetMostExtents changes how many extents an object may have.
+func (s *Store) SetMostExtents(n int) { s.mostExtents = n }
+
+// FoldExtents returns the id of a stream whose extents have these hashes, of which it
+// gets to know one after the other.
+func FoldExtents(hashes []frame.Hash) ID {
+	var t treeTop
+	for _, h := range hashes {
+		t.add(h)
+	}
+	return t.id()
+}
+
+// LinePiece is how much of a manifests part is in memory at once.
+const LinePiece = linePiece
+
+// CutLines cuts a manifests part, added in pieces of n bytes, into those that are
+// written, and returns these with the hash of all.
+func CutLines(b []byte, n int) (pieces [][]byte, hash frame.Hash, err error) {
+	c := lineCutter{emit: func(p []byte) error { pieces = append(pieces, p); return nil }}
+	for ; len(b) > 0 && err == nil; b = b[min(n, len(b)):] {
+		err = c.add(b[:min(n, len(b))])
+	}
+	if err == nil {
+		_, hash, err = c.end()
+	}
+	return pieces, hash, err
+}
+
+// MaxExtents is how many extents an object may have.
+const MaxExtents = maxExtents

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"github.com/blockframe/blockframe/erasure"
@@ -33,8 +32,9 @@ type extentWriter struct {
 	err error // of a computation: nothing of this extent may be kept
 }
 
-// job is a slab on its way to the shard writers.
+// job is a slab on its way to the shard writers, or a piece of what follows the blocks.
 type job struct {
+	part   []byte // the latter, as it is to be written
 	slab   *slab
 	first  int           // stripe
 	bytes  int           // of data
@@ -60,15 +60,6 @@ func (j *job) columnLen(i, k int) int {
 		n += j.dataLen(i, s, k)
 	}
 	return n
-}
-
-// sealedExtent is what follows the blocks in every shard.
-type sealedExtent struct {
-	trailer   trailer // but for what differs by shard
-	table     []byte  // padded to the grid, as are the others
-	manifests []byte
-	lens      [2]int64 // of table and manifests, without padding
-	full      bool     // every shard carries the manifests
 }
 
 // expected returns how long the extent will be, 0 when that is not known.
@@ -195,11 +186,11 @@ func (w *extentWriter) compute(j *job) error {
 	return nil
 }
 
-// seal computes all that follows the blocks. last says that the stream, of size
-// bytes, ends with this extent.
-func (w *extentWriter) seal(before []Extent, last bool, size int64) error {
+// seal sends what follows the blocks to the shard writers, all but the trailers. last
+// says that the stream, of size bytes, ends with this extent.
+func (w *extentWriter) seal(ctx context.Context, before *series, last bool, size int64) error {
 	e := &w.e
-	e.Whole = last && len(before) == 0
+	e.Whole = last && before.n == 0
 	table, err := w.builder.Finish(e.Length, e.Whole)
 	if err != nil {
 		return err
@@ -213,64 +204,55 @@ func (w *extentWriter) seal(before []Extent, last bool, size int64) error {
 	}
 	e.Hash, e.ParityRoot = table.Hash(), frame.Sum(parity)
 	e.Descriptor = describe(e.ID, e.Geometry(), e.CodeID, e.Transform, e.Hash, e.ParityRoot)
-	var lines []byte
-	switch {
-	case w.ref.kind == KindPack:
-		lines = w.ref.pack.lines
-	case last:
-		all := append(append([]Extent(nil), before...), *e)
-		lines = objectManifests(w.ref, e, all, streamID(all), size)
-	default:
-		lines = objectManifests(w.ref, e, nil, ID{}, 0)
+	cvs = append(cvs, parity...)
+	w.sendPart(padded(cvs), func(int) bool { return true })
+	c := lineCutter{emit: func(piece []byte) error {
+		w.sendPart(piece, e.carries)
+		return w.failure()
+	}}
+	if err := w.lines(ctx, before, last, size, c.add); err != nil {
+		return err
 	}
-	if len(lines) > maxManifests {
-		return fmt.Errorf("%w: %d bytes of manifests, at most %d: too many extents", fs.ErrInvalid, len(lines), maxManifests)
+	l := lines{}
+	if l.len, l.hash, err = c.end(); err != nil {
+		return err
 	}
-	w.sealed = newSealed(w.s.storeID, e, append(cvs, parity...), lines, w.ref.pack)
+	if w.ref.pack != nil {
+		l.at = w.ref.pack.at
+	}
+	w.sealed = newSealed(w.s.storeID, e, cvs, l)
 	return nil
 }
 
-// newSealed returns what follows the blocks of an extent, in aligned memory.
-func newSealed(storeID [16]byte, e *Extent, table, lines []byte, pack *packIndex) *sealedExtent {
-	t := trailer{header: headerOf(storeID, e, 0), length: e.Length, whole: e.Whole,
-		hash: e.Hash, parityRoot: e.ParityRoot, descriptor: e.Descriptor,
-		tableHash: frame.Sum(table), maniHash: frame.Sum(lines), extraHash: frame.Sum(nil)}
-	if pack != nil {
-		t.packMani = pack.at
+// lines hands the manifests of the extent to add.
+func (w *extentWriter) lines(ctx context.Context, before *series, last bool, size int64, add func([]byte) error) error {
+	if w.ref.kind == KindPack {
+		return add(w.ref.pack.lines)
 	}
-	return &sealedExtent{trailer: t, table: padded(table), manifests: padded(lines), full: e.Kind != KindPack,
-		lens: [2]int64{int64(len(table)), int64(len(lines))}}
-}
-
-// headerOf returns the header of shard i of an extent.
-func headerOf(storeID [16]byte, e *Extent, i int) header {
-	return header{storeID: storeID, extent: e.ID, upload: e.Upload, generation: e.Shards[i].Generation,
-		epoch: e.Epoch, kind: e.Kind, shard: i, code: e.Code, blockSize: e.BlockSize, codeID: e.CodeID,
-		transform: e.Transform, keyEpoch: e.KeyEpoch, ordinal: e.Ordinal, offset: e.Offset}
-}
-
-// padded returns b in aligned memory, filled up with zeros to the grid.
-func padded(b []byte) []byte {
-	out := frame.Aligned(int(frame.Align(int64(len(b)))))
-	copy(out, b)
-	return out
-}
-
-// carries reports whether shard i of an extent carries the manifests.
-func (x *sealedExtent) carries(i int) bool {
-	return x.full || i == 0 || i >= x.trailer.code.K
-}
-
-// of returns the parts behind the blocks for shard i with the given generation.
-func (x *sealedExtent) of(h header) (table, manifests, tail []byte) {
-	t := x.trailer
-	t.header = h
-	manifests, n := x.manifests, x.lens[1]
-	if !x.carries(h.shard) {
-		manifests, n, t.maniHash = nil, 0, frame.Sum(nil)
+	if err := add(objectLine(w.ref, &w.e)); err != nil || !last {
+		return err
 	}
-	t.layout(x.lens[0], n)
-	return x.table, manifests, appendTrailer(frame.Aligned(trailerSize)[:0], &t)
+	top := before.top
+	top.add(w.e.Hash)
+	all := func(yield func(Extent, error) bool) {
+		for e, err := range w.s.extentsOf(ctx, w.ref.upload, before.n) {
+			if !yield(e, err) {
+				return
+			}
+		}
+		yield(w.e, nil)
+	}
+	return completeLine(w.ref.upload, top.id(), size, all, add)
+}
+
+// sendPart hands a piece of what follows the blocks to the writers of some shards.
+func (w *extentWriter) sendPart(part []byte, to func(i int) bool) {
+	j := &job{part: part}
+	for _, sw := range w.shards {
+		if to(sw.index) {
+			sw.jobs <- j
+		}
+	}
 }
 
 // finish lets the shard writers end, with the parts of a sealed extent or by

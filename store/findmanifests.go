@@ -5,21 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 
 	"github.com/blockframe/blockframe/internal/frame"
 )
 
-// findManifests returns the manifests of an extent, and for a pack where they begin
-// in its stream: from any shard whose copy is sound; from the stream of the pack
-// itself; or, when no copy of an object's is left, made anew from the catalog.
-func (s *Store) findManifests(ctx context.Context, x *handle) (lines []byte, at int64, err error) {
+// findManifests returns the manifests of an extent: those of any shard whose copy is
+// sound; of a pack those in its stream itself; or, when no copy of an object's is left,
+// made anew from the catalog.
+func (s *Store) findManifests(ctx context.Context, x *handle) (lines, error) {
 	for i := range x.e.Shards {
-		lines, at, err = s.readManifests(ctx, x, i)
-		if err == nil && lines != nil {
-			return lines, at, nil
+		if !x.e.carries(i) {
+			continue
+		}
+		l, err := s.readManifests(ctx, x, i)
+		if err == nil {
+			return l, nil
 		}
 		if ctx.Err() != nil {
-			return nil, 0, ctx.Err()
+			return lines{}, ctx.Err()
 		}
 	}
 	if x.e.Kind == KindPack {
@@ -28,84 +32,116 @@ func (s *Store) findManifests(ctx context.Context, x *handle) (lines []byte, at 
 	return s.remakeManifests(ctx, x)
 }
 
-// readManifests returns the manifests part of shard i, nil where it carries none.
-func (s *Store) readManifests(ctx context.Context, x *handle, i int) ([]byte, int64, error) {
+// readManifests returns the manifests part of shard i, which is sound now.
+func (s *Store) readManifests(ctx context.Context, x *handle, i int) (lines, error) {
 	r, err := x.blob(ctx, s, i)
 	if err != nil {
-		return nil, 0, err
+		return lines{}, err
 	}
 	t, err := readTrailer(r)
 	if err != nil {
-		return nil, 0, err
+		return lines{}, err
 	}
 	if err := t.matches(s.storeID, &x.e, i); err != nil {
-		return nil, 0, err
+		return lines{}, err
 	}
 	if t.manifests.len == 0 {
-		return nil, 0, nil
+		return lines{}, fmt.Errorf("shard %d carries no manifests: %w", i, fs.ErrNotExist)
 	}
-	lines := make([]byte, t.manifests.len)
-	if _, err := readFull(r, lines, t.manifests.off); err != nil {
-		return nil, 0, err
+	l, err := measured(func(add func([]byte) error) error {
+		buf := frame.Aligned(int(min(linePiece, t.manifests.len)))
+		for at := int64(0); at < t.manifests.len; at += linePiece {
+			b := buf[:min(linePiece, t.manifests.len-at)]
+			if _, err := readFull(r, b, t.manifests.off+at); err != nil {
+				return err
+			}
+			if err := add(b); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+	if err == nil && l.hash != t.maniHash {
+		err = fmt.Errorf("%w: manifests hash does not match", ErrCorrupt)
 	}
-	if frame.Sum(lines) != t.maniHash {
-		return nil, 0, fmt.Errorf("%w: manifests hash does not match", ErrCorrupt)
-	}
-	return lines, t.packMani, nil
+	l.at = t.packMani
+	return l, err
 }
 
-// unpackManifests reads the manifests out of the stream of a pack, where they are
-// the last lines: the last of them says where the last member ends, and there they
-// begin.
-func (s *Store) unpackManifests(ctx context.Context, x *handle) ([]byte, int64, error) {
-	stream := make([]byte, 0, x.e.Length)
-	for b := range x.g.Blocks() {
-		p, err := s.readBlock(ctx, x, b)
-		if err != nil {
-			return nil, 0, err
-		}
-		stream = append(stream, p.data...)
-		p.free()
+// unpackManifests finds the manifests in the stream of a pack, where they are the last
+// lines: the last of them says where the last member ends, and there they begin.
+func (s *Store) unpackManifests(ctx context.Context, x *handle) (lines, error) {
+	from := max(0, x.e.Length-maxLine-1)
+	var end []byte
+	err := s.eachBlock(ctx, x, from, func(b []byte) error { end = append(end, b...); return nil })
+	if err != nil {
+		return lines{}, err
 	}
-	last := bytes.TrimSuffix(stream, []byte("\n"))
+	last := bytes.TrimSuffix(end, []byte("\n"))
 	last = last[bytes.LastIndexByte(last, '\n')+1:]
 	if i := bytes.LastIndex(last, []byte(`{"type":"member"`)); i > 0 { // the first line follows the bytes of a member
 		last = last[i:]
 	}
 	var m manifest
 	if err := json.Unmarshal(last, &m); err != nil || m.At == nil || m.Size == nil {
-		return nil, 0, fmt.Errorf("%w: pack %v does not end with a manifest", ErrCorrupt, x.e.ID)
+		return lines{}, fmt.Errorf("%w: pack %v does not end with a manifest", ErrCorrupt, x.e.ID)
 	}
 	at := *m.At + *m.Size
-	if at < 0 || at > int64(len(stream)) {
-		return nil, 0, fmt.Errorf("%w: last member of pack %v ends at %d of %d", ErrCorrupt, x.e.ID, at, len(stream))
+	if at < 0 || at > x.e.Length {
+		return lines{}, fmt.Errorf("%w: last member of pack %v ends at %d of %d", ErrCorrupt, x.e.ID, at, x.e.Length)
 	}
-	return bytes.Clone(stream[at:]), at, nil
+	l, err := measured(func(add func([]byte) error) error { return s.eachBlock(ctx, x, at, add) })
+	l.at = at
+	return l, err
+}
+
+// eachBlock hands the bytes of an extent from one of them on to do, verified, block by
+// block.
+func (s *Store) eachBlock(ctx context.Context, x *handle, from int64, do func([]byte) error) error {
+	for at := from; at < x.e.Length; at += BlockSize - at%BlockSize {
+		p, err := s.readBlock(ctx, x, int(at/BlockSize))
+		if err != nil {
+			return err
+		}
+		err = do(p.data[at%BlockSize:])
+		p.free()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remakeManifests makes the manifests of an object's extent from the catalog. They
 // name the object as it is named now.
-func (s *Store) remakeManifests(ctx context.Context, x *handle) ([]byte, int64, error) {
+func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
 	u, err := s.cat.Upload(ctx, x.e.Upload)
 	if err != nil {
-		return nil, 0, err
+		return lines{}, err
 	}
 	ref := stream{upload: x.e.Upload}
 	for o, err := range s.cat.Owners(ctx, x.e.Upload, x.e.Offset, x.e.Offset+x.e.Length) {
 		if err != nil {
-			return nil, 0, err
+			return lines{}, err
 		}
 		ref.name, ref.attr, ref.policy.Name = o.Object.Name, o.Object.Attr, o.Object.Policy
 		break
 	}
+	first := objectLine(ref, &x.e)
 	if x.e.Ordinal != u.Extents-1 {
-		return objectManifests(ref, &x.e, nil, ID{}, 0), 0, nil
+		return linesOf(first), nil
 	}
-	all := make([]Extent, u.Extents)
-	for i := range all {
-		if all[i], err = s.cat.ExtentAt(ctx, x.e.Upload, i); err != nil {
-			return nil, 0, err
+	var top treeTop
+	for e, err := range s.extentsOf(ctx, x.e.Upload, u.Extents) {
+		if err != nil {
+			return lines{}, err
 		}
+		top.add(e.Hash)
 	}
-	return objectManifests(ref, &x.e, all, streamID(all), u.Length), 0, nil
+	return measured(func(add func([]byte) error) error {
+		if err := add(first); err != nil {
+			return err
+		}
+		return completeLine(x.e.Upload, top.id(), u.Length, s.extentsOf(ctx, x.e.Upload, u.Extents), add)
+	})
 }

@@ -127,14 +127,14 @@ const maxLeftovers = 64
 // generation. A blob that has its key is left alone: a record that names it may have
 // been logged without anybody knowing. The collection removes it if none did.
 func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st *shardState) (int, error) {
-	sealed, err := s.resealed(ctx, x, e)
+	parts, err := s.partsOf(ctx, x, e)
 	if err != nil {
 		return 0, err
 	}
 	d := s.disk(e.Shards[i].Backend)
 	for range maxLeftovers {
 		e.Shards[i].Generation++
-		n, err := s.copyShard(ctx, d, x, e, i, st, sealed)
+		n, err := s.copyShard(ctx, d, x, e, i, st, parts)
 		if !errors.Is(err, fs.ErrExist) {
 			return n, err
 		}
@@ -143,7 +143,7 @@ func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st 
 }
 
 // copyShard writes header, blocks and the rest to a new blob and commits it.
-func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, sealed *sealedExtent) (n int, err error) {
+func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, parts *shardParts) (n int, err error) {
 	out, err := d.create(ctx, e.Key(i))
 	if err != nil {
 		return 0, err
@@ -161,11 +161,8 @@ func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i 
 	if n, err = s.copyBlocks(ctx, out, x, i, st, buf); err != nil {
 		return n, err
 	}
-	table, manifests, tail := sealed.of(h)
-	for _, part := range [][]byte{table, manifests, tail} {
-		if _, err = out.Write(part); err != nil {
-			return n, err
-		}
+	if err = parts.write(out, h, e.carries(i)); err != nil {
+		return n, err
 	}
 	// A crash before Commit leaves nothing visible.
 	return n, d.commit(out)
@@ -222,20 +219,44 @@ func (s *Store) computeInto(ctx context.Context, x *handle, stripe, column int, 
 	return nil
 }
 
-// resealed returns the parts of an extent that are the same in all its shards,
-// made anew from the verified table and the manifests of any sound shard.
-func (s *Store) resealed(ctx context.Context, x *handle, e *Extent) (*sealedExtent, error) {
-	var cvs []byte
+// shardParts is what follows the blocks in the shards of an extent.
+type shardParts struct {
+	sealed *sealedExtent
+	table  []byte
+	lines  lines
+}
+
+// partsOf makes the parts of an extent anew, from the verified table and the manifests
+// of any sound shard.
+func (s *Store) partsOf(ctx context.Context, x *handle, e *Extent) (*shardParts, error) {
+	var table []byte
 	for i := range x.table.CVs {
-		cvs = append(cvs, x.table.CVs[i][:]...)
+		table = append(table, x.table.CVs[i][:]...)
 	}
-	lines, at, err := s.findManifests(ctx, x)
+	table = append(table, x.par...)
+	l, err := s.findManifests(ctx, x)
 	if err != nil {
 		return nil, err
 	}
-	var pack *packIndex
-	if e.Kind == KindPack {
-		pack = &packIndex{lines: lines, at: at}
+	return &shardParts{newSealed(s.storeID, e, table, l), padded(table), l}, nil
+}
+
+// write writes the parts for the shard with this header. That manifests which are
+// copied from another shard are still what they were is known when what was written is
+// read back.
+func (p *shardParts) write(out BackendWriter, h header, carries bool) error {
+	put := func(b []byte) error { _, err := out.Write(b); return err }
+	if err := put(p.table); err != nil {
+		return err
 	}
-	return newSealed(s.storeID, e, append(cvs, x.par...), lines, pack), nil
+	if carries {
+		c := lineCutter{emit: put}
+		if err := p.lines.each(c.add); err != nil {
+			return err
+		}
+		if _, _, err := c.end(); err != nil {
+			return err
+		}
+	}
+	return put(p.sealed.tail(h, carries))
 }

@@ -103,22 +103,6 @@ func appendLine(dst []byte, v any) []byte {
 	return append(append(dst, b...), '\n')
 }
 
-// objectManifests returns the manifests part of a shard of an object's extent.
-// all is nil but for the last extent, where it holds every extent of the object.
-func objectManifests(ref stream, e *Extent, all []Extent, id ID, size int64) []byte {
-	m := newManifest("object", ref.upload, ref.name, ref.attr, ref.policy.Name)
-	m.Ordinal, m.Offset = &e.Ordinal, &e.Offset
-	out := appendLine(nil, m)
-	if all == nil {
-		return out
-	}
-	c := complete{Type: "complete", V: 1, Put: hexID(ref.upload), ID: id, Size: size}
-	for _, x := range all {
-		c.Extents = append(c.Extents, extentLine{hexID(x.ID), hexHash(x.Hash), x.Offset, x.Length})
-	}
-	return appendLine(out, c)
-}
-
 // unixMode returns permission, setuid, setgid and sticky bits as Unix has them.
 func unixMode(m fs.FileMode) uint32 {
 	u := uint32(m.Perm())

@@ -30,7 +30,9 @@ type Policy struct {
 	Code erasure.Code
 
 	// Extent is the length in bytes of the extents that a stream is cut into:
-	// a power of two from 1 MiB to 256 MiB, 0 the latter.
+	// a power of two from 1 MiB to 256 MiB, 0 the latter. An object may have
+	// 393,216 extents: one that is announced to be longer than that gets longer
+	// ones, and one that is not announced cannot be put.
 	Extent int64
 
 	// PerBackend allows up to so many shards of a stripe on one backend; 0 is

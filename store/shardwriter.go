@@ -62,6 +62,10 @@ func (sw *shardWriter) run(ctx context.Context) {
 	sw.write(appendHeader(make([]byte, 0, headerSize), &h))
 	k := sw.w.ref.code.K
 	for j := range sw.jobs {
+		if j.part != nil {
+			sw.write(j.part)
+			continue
+		}
 		<-j.ready
 		n := frame.Align(int64(j.columnLen(sw.index, k)))
 		sw.write(j.slab.column(sw.index)[:n])
@@ -73,10 +77,7 @@ func (sw *shardWriter) run(ctx context.Context) {
 // end commits or aborts.
 func (sw *shardWriter) end(h header) {
 	if x := sw.w.sealed; x != nil && sw.err == nil {
-		table, manifests, tail := x.of(h)
-		sw.write(table)
-		sw.write(manifests)
-		sw.write(tail)
+		sw.write(x.tail(h, sw.w.e.carries(sw.index)))
 		sw.flush()
 		if sw.err == nil {
 			// A crash before Commit leaves nothing visible; after it, a whole blob

@@ -54,6 +54,7 @@ type Store struct {
 	log      *slog.Logger
 
 	heads       *semaphore.Weighted // memory for contents read whole
+	mostExtents int                 // that an object may have
 	inlineBytes atomic.Int64        // put since the packer was woken
 	packNow     chan struct{}
 	packing     turn
@@ -132,6 +133,7 @@ func newStore(opts Options) *Store {
 	s := &Store{opts: opts, storeID: opts.StoreID, cat: opts.Catalog, log: opts.Logger,
 		disks: map[BackendID]*disk{}, slabs: newSlabs(opts.SlabBytes), cache: newBlockCache(opts.CacheBytes)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.mostExtents = maxExtents
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
 	s.repairNow = make(chan struct{}, 1)
 	s.packing, s.repairing, s.collecting = newTurn(), newTurn(), newTurn()

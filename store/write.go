@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 
@@ -29,7 +28,7 @@ type stream struct {
 type written struct {
 	id      ID
 	size    int64
-	extents []Extent // those that were not recorded by AddExtent
+	extents []Extent // those that were not recorded by AddExtent: the last, if any
 }
 
 // lookahead is a reader that can tell whether more is to come.
@@ -86,38 +85,39 @@ func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (writt
 	if ref.size >= 0 {
 		in.r = io.LimitReader(r, ref.size+1) // one byte more shows that it is longer
 	}
-	var all []Extent
-	recorded := 0
-	more, err := in.more()
-	for err == nil && more {
-		if recorded < len(all) {
-			// A crash after it leaves an open upload of this epoch: nothing visible,
-			// killed by a collection after the next open.
-			err = s.commitOne(ctx, AddExtent{all[len(all)-1]})
-			if err == nil || errors.Is(err, ErrUncertain) {
-				recorded = len(all) // from here on the log may name them
-			}
-			if err != nil {
-				break
-			}
-		}
-		var e Extent
-		if e, err = s.writeExtent(ctx, ref, in, all); err == nil {
-			all = append(all, e)
-			more, err = in.more()
-		}
-	}
+	var done series
+	err := s.writeExtents(ctx, ref, in, &done)
 	if err == nil && ref.size >= 0 && in.n != ref.size {
 		err = wrongSize(in.n, ref.size)
 	}
 	if err != nil {
-		s.discard(all[recorded:])
-		if recorded > 0 {
+		s.discard(done.loose())
+		if done.recorded > 0 {
 			s.abandon(ref.upload)
 		}
 		return written{}, err
 	}
-	return written{id: streamID(all), size: in.n, extents: all[recorded:]}, nil
+	return written{id: done.top.id(), size: in.n, extents: done.loose()}, nil
+}
+
+// writeExtents stores in as extents, and records each when the next one begins.
+func (s *Store) writeExtents(ctx context.Context, ref stream, in *lookahead, done *series) error {
+	for {
+		if more, err := in.more(); err != nil || !more {
+			return err
+		}
+		if err := s.tooLong(&ref, done); err != nil {
+			return err
+		}
+		if err := s.record(ctx, done); err != nil {
+			return err
+		}
+		e, err := s.writeExtent(ctx, ref, in, done)
+		if err != nil {
+			return err
+		}
+		done.add(e)
+	}
 }
 
 // wrongSize is the error for a source of n bytes, or more.
@@ -135,24 +135,9 @@ func (s *Store) abandon(id UploadID) {
 	}
 }
 
-// streamID folds the hashes of all extents of a stream to its id.
-func streamID(all []Extent) ID {
-	switch len(all) {
-	case 0:
-		return ID(merkle.BlockRoot(nil))
-	case 1:
-		return ID(all[0].Hash)
-	}
-	cvs := make([]merkle.CV, len(all))
-	for i := range all {
-		cvs[i] = all[i].Hash
-	}
-	return ID(merkle.FoldRoot(cvs))
-}
-
 // writeExtent stores the next extent of in, which has at least one byte more.
-// before holds the extents of the stream so far.
-func (s *Store) writeExtent(ctx context.Context, ref stream, in *lookahead, before []Extent) (Extent, error) {
+// before are the extents of the stream so far.
+func (s *Store) writeExtent(ctx context.Context, ref stream, in *lookahead, before *series) (Extent, error) {
 	w, err := s.newExtentWriter(ctx, ref, before)
 	if err != nil {
 		return Extent{}, err
@@ -168,7 +153,7 @@ func (s *Store) writeExtent(ctx context.Context, ref stream, in *lookahead, befo
 		err = w.failure()
 	}
 	if err == nil {
-		err = w.seal(before, last, in.n)
+		err = w.seal(ctx, before, last, in.n)
 	}
 	if err = w.finish(err); err != nil {
 		s.discard([]Extent{w.e})
@@ -179,23 +164,17 @@ func (s *Store) writeExtent(ctx context.Context, ref stream, in *lookahead, befo
 
 // newExtentWriter chooses the code and places of an extent and starts its shard
 // writers.
-func (s *Store) newExtentWriter(ctx context.Context, ref stream, before []Extent) (*extentWriter, error) {
+func (s *Store) newExtentWriter(ctx context.Context, ref stream, before *series) (*extentWriter, error) {
 	coder, err := erasure.For(ref.code)
 	if err != nil {
 		return nil, err
 	}
 	w := &extentWriter{s: s, ref: ref, coder: coder, e: Extent{
-		Upload: ref.upload, Ordinal: len(before), Kind: ref.kind, Code: ref.code,
+		Upload: ref.upload, Ordinal: before.n, Offset: before.length, Kind: ref.kind, Code: ref.code,
 		BlockSize: BlockSize, CodeID: codeReedSolomon, Epoch: s.epoch,
 	}}
 	rand.Read(w.e.ID[:])
-	if n := len(before); n > 0 {
-		w.e.Offset = before[n-1].Offset + before[n-1].Length
-	}
-	w.limit = ref.policy.extent()
-	if ref.kind == KindPack {
-		w.limit = MaxExtent // a pack is one extent, whatever the policy says of streams
-	}
+	w.limit = ref.extent(s.mostExtents)
 	w.builder = merkle.NewBuilder(w.e.Offset, BlockSize)
 	places, err := s.place(ctx, w.e.ID, ref, w.expected())
 	if err != nil {

@@ -115,14 +115,23 @@ func (s *Store) checkParts(r BackendReader, x *handle, i int, st *shardState) er
 
 // checkPart verifies a part and the zeros behind it.
 func checkPart(r BackendReader, p span, hash frame.Hash) error {
-	b := frame.Aligned(int(p.end() - p.off))
-	if _, err := readFull(r, b, p.off); err != nil {
-		return err
+	buf := frame.Aligned(int(min(linePiece, p.end()-p.off)))
+	c, zero := lineCutter{}, true
+	for at := p.off; at < p.end(); at += linePiece {
+		b := buf[:min(linePiece, p.end()-at)]
+		if _, err := readFull(r, b, at); err != nil {
+			return err
+		}
+		n := min(int64(len(b)), p.off+p.len-at)
+		if err := c.add(b[:n]); err != nil {
+			return err
+		}
+		zero = zero && frame.Zero(b[n:])
 	}
-	if frame.Sum(b[:p.len]) != hash {
-		return fmt.Errorf("%w: hash does not match", ErrCorrupt)
+	if _, sum, err := c.end(); err != nil || sum != hash {
+		return errors.Join(err, fmt.Errorf("%w: hash does not match", ErrCorrupt))
 	}
-	if !frame.Zero(b[p.len:]) {
+	if !zero {
 		return fmt.Errorf("%w: padding is not zero", ErrCorrupt)
 	}
 	return nil
@@ -180,6 +189,9 @@ const trustBytes = 64 * miB
 // rely on the same pack many times.
 type proofs map[proof]bool
 
+// maxProofs bounds them: a batch may be long.
+const maxProofs = 1 << 14
+
 type proof struct {
 	extent ExtentID
 	stripe int // wholeShard: the parts
@@ -236,6 +248,9 @@ func (s *Store) trustExtent(ctx context.Context, e Extent, lo, hi int64, blocks 
 	}
 	if len(states)-len(away) < e.Code.K {
 		errs = append(errs, away...)
+	}
+	if len(known) > maxProofs {
+		clear(known) // some things are looked at again, nothing else
 	}
 	if len(errs) == 0 && known != nil {
 		for stripe := first; stripe < last; stripe++ {

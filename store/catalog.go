@@ -55,15 +55,13 @@ type Catalog interface {
 	Repairs(ctx context.Context) iter.Seq2[Repair, error]
 
 	// Inline yields the contents that are kept in the catalog itself and wait
-	// to be packed, oldest first.
-	Inline(ctx context.Context) iter.Seq2[Content, error]
+	// to be packed, oldest first, with the versions that refer to them. Each is
+	// as of a state of its own.
+	Inline(ctx context.Context) iter.Seq2[Inline, error]
 
 	// Owners yields the versions whose content overlaps the bytes [lo, hi) of
 	// the stored stream of an upload.
 	Owners(ctx context.Context, upload UploadID, lo, hi int64) iter.Seq2[Owner, error]
-
-	// Referrers yields the versions that refer to a content.
-	Referrers(ctx context.Context, id ID) iter.Seq2[Object, error]
 
 	// State returns the value last set under a key by SetState, nil when there
 	// is none.
@@ -107,6 +105,15 @@ type Content struct {
 	Offset int64        // of its first byte in the stored stream of the upload
 	Inline []byte       // the bytes themselves, at most MaxInline, while Upload is zero
 }
+
+// Inline is a content that is kept in the catalog itself.
+type Inline struct {
+	Content Content
+	Names   []Object // versions that refer to it, at most MaxInlineNames of them
+}
+
+// MaxInlineNames is how many of the versions that refer to a content an Inline holds.
+const MaxInlineNames = 64
 
 // Owner is a version and the place of its content in an upload's stream.
 type Owner struct {

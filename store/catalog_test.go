@@ -298,16 +298,23 @@ func (c *tables) Repairs(context.Context) iter.Seq2[store.Repair, error] {
 	}))
 }
 
-func (c *tables) Inline(context.Context) iter.Seq2[store.Content, error] {
+func (c *tables) Inline(context.Context) iter.Seq2[store.Inline, error] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var list []store.Content
+	var list []store.Inline
 	for _, k := range c.contents {
-		if len(k.Inline) > 0 {
-			list = append(list, k)
+		if len(k.Inline) == 0 {
+			continue
 		}
+		in := store.Inline{Content: k}
+		for _, o := range c.names {
+			if o.ID == k.ID {
+				in.Names = append(in.Names, o)
+			}
+		}
+		list = append(list, in)
 	}
-	slices.SortFunc(list, func(a, b store.Content) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	slices.SortFunc(list, func(a, b store.Inline) int { return slices.Compare(a.Content.ID[:], b.Content.ID[:]) })
 	return all(list)
 }
 
@@ -318,18 +325,6 @@ func (c *tables) Owners(_ context.Context, upload store.UploadID, lo, hi int64) 
 	for _, o := range c.names {
 		if k := c.contents[o.ID]; k.Upload == upload && k.Offset < hi && k.Offset+k.Size > lo {
 			list = append(list, store.Owner{Object: o, Offset: k.Offset})
-		}
-	}
-	return all(list)
-}
-
-func (c *tables) Referrers(_ context.Context, id store.ID) iter.Seq2[store.Object, error] {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var list []store.Object
-	for _, o := range c.names {
-		if o.ID == id {
-			list = append(list, o)
 		}
 	}
 	return all(list)

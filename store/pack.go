@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/blockframe/blockframe/erasure"
-	"github.com/blockframe/blockframe/internal/frame"
 )
 
 const (
@@ -219,134 +216,4 @@ func (s *Store) writePack(ctx context.Context, upload UploadID, c erasure.Code, 
 func (s *Store) perBackend(c erasure.Code) int {
 	n := s.registered()
 	return (c.Shards() + n - 1) / n
-}
-
-// runPacker packs inline contents when enough have gathered, or the oldest has
-// waited for PackAfter.
-func (s *Store) runPacker() {
-	timer := time.NewTimer(s.opts.PackAfter)
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-s.packNow:
-		case <-timer.C:
-		}
-		if err := s.PackInline(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("inline contents stay in the log for now", "err", err)
-		}
-		timer.Reset(s.opts.PackAfter)
-	}
-}
-
-// packSoon counts inline bytes and wakes the packer when 256 KiB have gathered.
-func (s *Store) packSoon(n int64) {
-	if s.inlineBytes.Add(n) >= MaxSmall {
-		s.inlineBytes.Store(0)
-		select {
-		case s.packNow <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// PackInline moves the contents that travelled in records into packs. It is done
-// in the background; a program may call it before it takes a disk away, since a
-// pack survives the loss of more of them than the log does.
-func (s *Store) PackInline(ctx context.Context) error {
-	if err := s.packing.take(ctx); err != nil {
-		return fmt.Errorf("pack: wait for another one to end: %w", err)
-	}
-	defer s.packing.give()
-	var batch []Content
-	bytes := int64(0)
-	for c, err := range s.cat.Inline(ctx) {
-		if err != nil {
-			return err
-		}
-		batch = append(batch, c)
-		if bytes += c.Size; bytes >= groupBytes || len(batch) >= 4*groupPuts {
-			if err := s.packContents(ctx, batch); err != nil {
-				return err
-			}
-			batch, bytes = nil, 0
-		}
-	}
-	return s.packContents(ctx, batch)
-}
-
-// packContents writes one pack of inline contents. The commit compares: contents
-// that moved or went meanwhile are skipped.
-func (s *Store) packContents(ctx context.Context, batch []Content) (err error) {
-	if len(batch) == 0 {
-		return nil
-	}
-	upload := newUploadID()
-	s.pins.add(upload)
-	defer func() { s.pins.settle(upload, err) }()
-	index := &packIndex{}
-	code := erasure.Code{K: 1, M: 1}
-	var content []io.Reader
-	var members []Member
-	for _, c := range batch {
-		if ID(frame.Sum(c.Inline)) != c.ID || int64(len(c.Inline)) != c.Size {
-			s.log.Error("content in the catalog does not match its address; it stays there", "id", c.ID)
-			continue
-		}
-		m := Member{ID: c.ID, Offset: index.at, Size: c.Size}
-		named, err := s.nameMembers(ctx, index, upload, m)
-		if err != nil {
-			return err
-		}
-		if !named {
-			continue // its last name went meanwhile
-		}
-		index.at += c.Size
-		code.M = max(code.M, c.Code.M)
-		members = append(members, m)
-		content = append(content, bytes.NewReader(c.Inline))
-	}
-	if len(members) == 0 {
-		return nil
-	}
-	code.M = s.fewer(ctx, code.M)
-	w, err := s.writePack(ctx, upload, code, index, io.MultiReader(content...))
-	if err != nil {
-		return err
-	}
-	// A crash here leaves a pack that nothing names, and the contents in the log.
-	err = s.commitOne(ctx, Pack{Extent: w.extents[0], Members: members})
-	if err != nil && !errors.Is(err, ErrUncertain) {
-		s.discard(w.extents)
-	}
-	return err
-}
-
-const maxNames = 16 * miB
-
-// nameMembers adds a line for every version that refers to a content, so that the
-// pack alone can tell its names. A content of very many names gets the first 64, and
-// one when the lines are long already.
-func (s *Store) nameMembers(ctx context.Context, index *packIndex, upload UploadID, m Member) (bool, error) {
-	n := 0
-	for obj, err := range s.cat.Referrers(ctx, m.ID) {
-		if err != nil {
-			return false, err
-		}
-		index.add(upload, &Put{Name: obj.Name, Attr: obj.Attr, Policy: obj.Policy, ID: m.ID, Size: m.Size, Offset: m.Offset})
-		if n++; n == 64 || len(index.lines) > maxNames {
-			break
-		}
-	}
-	return n > 0, nil
-}
-
-// fewer returns how many copies besides the first there can be now of a content that
-// should have m: while backends are away it has fewer, rather than staying in the log.
-func (s *Store) fewer(ctx context.Context, m int) int {
-	if n, all := len(s.targets(ctx)), s.registered(); n < all {
-		return max(1, min(m, n-1))
-	}
-	return m
 }

@@ -451,8 +451,8 @@ func (c *scrub) contents(ctx context.Context) error {
 			return err
 		}
 		c.rep.Contents++
-		if ID(frame.Sum(in.Inline)) != in.ID {
-			c.fault(fmt.Errorf("%w: content %v in the catalog does not match its address", ErrCorrupt, in.ID))
+		if id := in.Content.ID; ID(frame.Sum(in.Content.Inline)) != id {
+			c.fault(fmt.Errorf("%w: content %v in the catalog does not match its address", ErrCorrupt, id))
 		}
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
-	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -37,6 +36,9 @@ type Options struct {
 	// Grace, unless 0, is set by a SetGrace at Open if another is in force;
 	// negative is none at all.
 	Grace time.Duration
+
+	Front  int // bytes of rows that wait to be written to Pebble, 0: 4 MiB
+	Inline int // bytes of contents in memory that wait to be packed, 0: 16 MiB
 
 	Rows     []RowSet
 	MemTable int   // bytes, see kv.Options
@@ -83,12 +85,13 @@ type Catalog struct {
 	mu     sync.Mutex // held over Apply and over making the view anew
 	broken error      // why nothing can be applied or read any more
 	dir    uint64     // number of the view's directory
-	cache  cache      // of rows, for Apply
 	fresh  int64      // bytes of records since the view was flushed
 	when   time.Time  // of the last flush
 	retry  time.Time  // when to try again to make the view anew, if broken is a lack of room
 
-	view   atomic.Pointer[kv.DB]
+	settled chan struct{} // closed when the settling under way has ended, nil without one
+
+	view   atomic.Pointer[view]
 	meta   atomic.Pointer[meta] // as of the newest record applied
 	closed atomic.Bool
 }
@@ -103,6 +106,12 @@ func Open(opts Options) (*Catalog, error) {
 		return nil, invalid("a catalog needs a journal and a directory for its view")
 	}
 	c := &Catalog{opts: opts, log: opts.Logger, seq: opts.Sequencer}
+	if c.opts.Front == 0 {
+		c.opts.Front = frontBytes
+	}
+	if c.opts.Inline == 0 {
+		c.opts.Inline = inlineBytes
+	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -169,7 +178,7 @@ func (c *Catalog) Counts() Counts { return c.meta.Load().counts }
 
 // Ready implements Machine.
 func (c *Catalog) Ready() error {
-	if db := c.view.Load(); db.Failed() == nil && db.Full() {
+	if db := c.view.Load().db; db.Failed() == nil && db.Full() {
 		return fmt.Errorf("catalog: view: %w", durable.ErrNoSpace)
 	}
 	return nil
@@ -182,17 +191,20 @@ func (c *Catalog) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	c.view.Load().Impatient() // from here on nothing waits for a full disk
+	c.view.Load().db.Impatient() // from here on nothing waits for a full disk
 	err := c.seq.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	db := c.view.Load()
-	if c.fresh > 0 && c.broken == nil && !db.Full() {
-		if ferr := db.Flush(); ferr != nil {
+	v := c.view.Load()
+	if c.fresh > 0 && c.broken == nil && !v.db.Full() {
+		if ferr := v.flush(); ferr != nil {
 			c.log.Warn("view not written out", "err", ferr) // it is made again
 		}
 	}
-	if cerr := db.Close(); cerr != nil {
+	if c.settled != nil {
+		<-c.settled
+	}
+	if cerr := v.db.Close(); cerr != nil {
 		c.log.Warn("view not closed well", "err", cerr)
 	}
 	return err

@@ -94,6 +94,15 @@ func (t *tx) purgeOne(c *Purge) store.Result {
 
 // find returns a version of a name and its node; version 0 is the current one.
 func (r *rows) find(name string, number uint64) (*node, *version) {
+	if n := r.walk(name); n != nil && !n.dir { // the first of its histories
+		want := number
+		if want == 0 {
+			want = n.current
+		}
+		if v := r.version(n.inode, want); v != nil {
+			return n, v
+		}
+	}
 	for _, n := range r.histories(name) {
 		if n == nil || n.dir {
 			continue

@@ -12,6 +12,10 @@ func encodePut(e *frame.Encoder, p *store.Put) error {
 	if err := checkPut(p); err != nil {
 		return err
 	}
+	// Only who proposes it looks at the bytes: what was logged does not change.
+	if small := len(p.Inline) > 0 || p.Size == 0; small && store.ID(frame.Sum(p.Inline)) != p.ID {
+		return invalid("put %q: content does not have id %v", p.Name, p.ID)
+	}
 	e.String(p.Name)
 	if err := encodeAttr(e, &p.Attr); err != nil {
 		return err
@@ -83,9 +87,6 @@ func checkPut(p *store.Put) error {
 		return invalid("put %q: code %v", p.Name, p.Code)
 	case p.Expect < store.AnyVersion:
 		return invalid("put %q: expects version %d", p.Name, p.Expect)
-	}
-	if small := len(p.Inline) > 0 || p.Size == 0; small && store.ID(frame.Sum(p.Inline)) != p.ID {
-		return invalid("put %q: content does not have id %v", p.Name, p.ID)
 	}
 	for i := range p.Extents {
 		if p.Extents[i].Upload != p.Upload {

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"bytes"
+
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/store"
 )
@@ -51,8 +53,8 @@ func (t *tx) relies(c *content, p *store.Put, own spot) bool {
 	if c.code.M < p.Code.M {
 		return false
 	}
-	if c.inline() {
-		return true
+	if c.inline() { // bytes that are other ones than who proposed them checked are not relied on
+		return len(p.Inline) == 0 || bytes.Equal(t.inlineBytes(c.id), p.Inline)
 	}
 	if c.upload == p.Distrust {
 		return false
@@ -87,8 +89,7 @@ func (t *tx) place(c *content, id store.ID, size int64, s spot) *content {
 		}
 	case size > 0:
 		c.record, c.number = t.index, t.seq
-		t.set(key(tInline, id), s.bytes)
-		t.setFlag(key(tInlineAge, c.record, c.number, id))
+		t.set(key(tInline, id), inlineRow(c.record, c.number, s.bytes))
 		t.meta.counts.Inline++
 	}
 	t.saveContent(c)
@@ -119,17 +120,25 @@ func (t *tx) refer(c *content, v *version) {
 	if c.refs == 1 && !c.upload.IsZero() {
 		t.gain(c.upload)
 	}
+	if c.inode == 0 {
+		c.inode, c.version = v.inode, v.number
+	} else {
+		t.setFlag(key(tReferrer, c.id, v.inode, v.number))
+	}
 	t.saveContent(c)
-	t.setFlag(key(tReferrer, c.id, v.inode, v.number))
 }
 
 // unrefer takes the reference of a version away. With the last one, content that
 // is in an upload stays revivable as long as the upload; inline content goes.
 func (t *tx) unrefer(v *version) {
-	t.del(key(tReferrer, v.id, v.inode, v.number))
 	c := t.content(v.id)
 	if c == nil {
 		return
+	}
+	if c.inode == v.inode && c.version == v.number {
+		c.inode, c.version = 0, 0
+	} else {
+		t.del(key(tReferrer, v.id, v.inode, v.number))
 	}
 	c.refs--
 	if c.refs > 0 {

@@ -109,7 +109,7 @@ func TestCrash(t *testing.T) {
 		}
 		r.ok(inline(fmt.Sprintf("d%d/n%d", i%3, i%5), content, i+1))
 		if i == records/2 {
-			require.NoError(t, r.cat.View().Flush())
+			require.NoError(t, r.cat.Flush())
 		}
 		want := r.cat.Counts()
 		for _, seed := range []uint64{0, 1, 2, 3} {
@@ -170,7 +170,7 @@ func TestViewDeleted(t *testing.T) {
 func TestOtherView(t *testing.T) {
 	r := memRig(t)
 	r.ok(inline("a", "1", 1))
-	require.NoError(t, r.cat.View().Flush())
+	require.NoError(t, r.cat.Flush())
 	r.reopen(func(o *catalog.Options) { o.StoreID[0]++ })
 	require.Equal(t, uint64(1), r.cat.Applied())
 	r.object("a", 0)
@@ -225,7 +225,7 @@ func TestFlippedBit(t *testing.T) {
 	for i := range 60 {
 		r.ok(inline(fmt.Sprintf("d%d/n%d", i%4, i), fmt.Sprintf("content %d", i), i+1))
 		if i%20 == 15 {
-			require.NoError(t, r.cat.View().Flush())
+			require.NoError(t, r.cat.Flush())
 		}
 	}
 	// What a killed process leaves: all it wrote. Nobody works on this one.
@@ -314,6 +314,7 @@ func TestDeterminism(t *testing.T) {
 // rows is every row of the view, byte for byte.
 func (r *rig) rows() (out []string) {
 	r.t.Helper()
+	require.NoError(r.t, r.cat.Settle())
 	for row, err := range r.cat.View().Scan(nil, nil) {
 		require.NoError(r.t, err)
 		out = append(out, fmt.Sprintf("%x=%x", row.Key, row.Value))

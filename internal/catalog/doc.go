@@ -16,8 +16,11 @@
 // It is, when Pebble finds a damaged block or a write of it fails: the catalog
 // makes another one beside it from the log, and goes on.
 //
-// The view holds only what is durable in the log. A crash takes it back by some
-// records, which Open applies again.
+// The view holds only what is durable in the log. Rows of the newest records wait in
+// memory and are written to Pebble many together: most change again soon. A content
+// that travelled in its record stays in memory until it is packed, and becomes a row
+// only where many wait; the log has its bytes, and the meta row says from which record
+// on. A crash takes the view back by some records, which Open applies again.
 //
 // A refused command stays in the log as refused, and changes nothing but this:
 // once a put was applied, be it stored, found to be there, or refused, its upload

@@ -70,6 +70,64 @@ func (r *rig) dump() string {
 	return b.String()
 }
 
+// points is what is read without a scan: so the rows stay where they are.
+func (r *rig) points() string {
+	r.t.Helper()
+	var b strings.Builder
+	for _, name := range names() {
+		if o, err := r.cat.Object(ctx, name, 0); err == nil {
+			fmt.Fprintln(&b, "now", line(o))
+		} else {
+			require.ErrorIs(r.t, err, fs.ErrNotExist)
+		}
+	}
+	for _, id := range contentIDs() {
+		if c, err := r.cat.Content(ctx, id); err == nil {
+			fmt.Fprintf(&b, "content %v %d refs %d %v %x %d %q\n", c.ID, c.Size, c.Refs, c.Code, c.Upload, c.Offset, c.Inline)
+		}
+	}
+	for _, c := range collect(r, r.cat.Inline(ctx)) {
+		fmt.Fprintf(&b, "inline %v %q of", c.Content.ID, c.Content.Inline)
+		var of []string
+		for _, o := range c.Names {
+			of = append(of, fmt.Sprintf(" %d.%d", o.Inode, o.Version))
+		}
+		slices.Sort(of)
+		fmt.Fprintln(&b, of)
+	}
+	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", r.cat.Counts(), r.cat.Epoch(), r.cat.Grace())
+	return b.String()
+}
+
+// points is the same of a model.
+func (m *model) points() string {
+	m.settle()
+	var b strings.Builder
+	for _, name := range names() {
+		m.dumpNow(&b, name)
+	}
+	for _, id := range contentIDs() {
+		if c := m.contents[id]; c != nil {
+			fmt.Fprintf(&b, "content %v %d refs %d %v %x %d %q\n", c.ID, c.Size, c.Refs, c.Code, c.Upload, c.Offset, c.Inline)
+		}
+	}
+	for _, id := range m.inline {
+		fmt.Fprintf(&b, "inline %v %q of", id, m.contents[id].Inline)
+		var of []string
+		for _, n := range m.nodes {
+			for _, v := range n.vers {
+				if v.ID == id && !v.Deleted && v.Mode.IsRegular() {
+					of = append(of, fmt.Sprintf(" %d.%d", v.Inode, v.Version))
+				}
+			}
+		}
+		slices.Sort(of)
+		fmt.Fprintln(&b, of)
+	}
+	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", m.counts(), m.epoch, m.grace)
+	return b.String()
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -100,7 +158,7 @@ func (r *rig) dumpData(b *strings.Builder) {
 		}
 	}
 	for _, c := range collect(r, r.cat.Inline(ctx)) {
-		fmt.Fprintf(b, "inline %v %q\n", c.ID, c.Inline)
+		fmt.Fprintf(b, "inline %v %q\n", c.Content.ID, c.Content.Inline)
 	}
 	for _, q := range collect(r, r.cat.Repairs(ctx)) {
 		fmt.Fprintf(b, "repair %x %d %x %x left %d since %v\n", q.Extent, q.Shard, q.Backend, q.Stripes, q.Left, q.Since.UTC())
@@ -137,9 +195,8 @@ func (m *model) dump(uploads int) string {
 	return b.String()
 }
 
-func (m *model) dumpName(b *strings.Builder, name string) {
-	all := m.all(name)
-	for i, n := range all {
+func (m *model) dumpNow(b *strings.Builder, name string) {
+	for i, n := range m.all(name) {
 		if n.dir && n.deleted {
 			continue
 		}
@@ -149,7 +206,11 @@ func (m *model) dumpName(b *strings.Builder, name string) {
 			break
 		}
 	}
-	for _, n := range all {
+}
+
+func (m *model) dumpName(b *strings.Builder, name string) {
+	m.dumpNow(b, name)
+	for _, n := range m.all(name) {
 		for i := len(n.vers) - 1; i >= 0; i-- {
 			o := n.vers[i].Object
 			o.Name = name

@@ -155,7 +155,7 @@ func (c *Catalog) Versions(ctx context.Context, name string) iter.Seq2[store.Obj
 
 // Policies returns the policies in force, by prefix and size.
 func (c *Catalog) Policies(ctx context.Context) (out []store.Policy, err error) {
-	err = c.read(ctx, func(r *rows) error {
+	err = c.readState(ctx, func(r *rows) error {
 		out = nil
 		for row := range r.scan([]byte{tPolicy}, nil) {
 			r.decode(row.Key, row.Value, func(d *frame.Decoder) { out = append(out, decodePolicy(d)) })
@@ -167,7 +167,7 @@ func (c *Catalog) Policies(ctx context.Context) (out []store.Policy, err error) 
 
 // Backends returns the registered backends in the order they were set.
 func (c *Catalog) Backends(ctx context.Context) (out []Backend, err error) {
-	err = c.read(ctx, func(r *rows) error {
+	err = c.readState(ctx, func(r *rows) error {
 		out = nil
 		for row := range r.scan([]byte{tBackend}, nil) {
 			r.decode(row.Key, row.Value, func(d *frame.Decoder) {
@@ -199,5 +199,5 @@ func (c *Catalog) Clock() (clock, logTime time.Time) {
 
 // ReadRows calls f with the rows of a row set, as of one record.
 func (c *Catalog) ReadRows(ctx context.Context, s RowSet, f func(RowReader) error) error {
-	return c.read(ctx, func(r *rows) error { return f(&rowTx{prefix: rowPrefix(s), r: r.r}) })
+	return c.readState(ctx, func(r *rows) error { return f(&rowTx{prefix: rowPrefix(s), r: r.r}) })
 }

@@ -54,7 +54,7 @@ func be64s(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // machine applies records to a batch, one behind the other.
 type machine struct {
-	view *cache // over the batch
+	view *pending
 	meta *meta
 	sets []RowSet
 }
@@ -335,7 +335,7 @@ func rowPrefix(s RowSet) []byte { return key(tForeign, s.Name(), byte(0)) }
 func (t *rowTx) key(k []byte) []byte { return slices.Concat(t.prefix, k) }
 
 func (t *rowTx) Get(k []byte) ([]byte, bool, error) { return t.r.Get(t.key(k)) }
-func (t *rowTx) Set(k, v []byte) error              { return t.w.Set(t.key(k), v) }
+func (t *rowTx) Set(k, v []byte) error              { return t.w.Set(t.key(k), slices.Clone(v)) }
 func (t *rowTx) Delete(k []byte) error              { return t.w.Delete(t.key(k)) }
 
 func (t *rowTx) Scan(lo, hi []byte) iter.Seq2[kv.KV, error] {

@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -218,7 +220,11 @@ func TestModel(t *testing.T) {
 		rounds = 200
 	}
 	for range rounds {
-		r := memRig(t)
+		// Rows that are written to Pebble at once, or after some records, or never.
+		front, inline := 1<<(4+rng.IntN(16)), 1<<rng.IntN(10)
+		small := func(o *catalog.Options) { o.Front, o.Inline = front, inline }
+		mem := vfs.NewCrashableMem()
+		r := newRig(t, durable.Mem(mem), small)
 		g := &gen{Rand: rng, m: newModel(), uploads: 0}
 		var log []string
 		for range records {
@@ -235,11 +241,24 @@ func TestModel(t *testing.T) {
 					t.Fatalf("after\n%s\ncommand %d: %v, want %v", recent(log), i, results[i].Err, errs[i])
 				}
 			}
-			if got, want := r.dump(), g.m.dump(g.uploads); got != want {
+			if got, want := r.points(), g.m.points(); got != want {
 				t.Fatalf("after\n%s\n%s", recent(log), diff(want, got))
 			}
-			if g.IntN(40) == 0 {
-				r.reopen()
+			if g.IntN(3) == 0 { // it writes all rows to Pebble
+				if got, want := r.dump(), g.m.dump(g.uploads); got != want {
+					t.Fatalf("after\n%s\n%s", recent(log), diff(want, got))
+				}
+			}
+			switch g.IntN(80) {
+			case 0:
+				r.reopen(small)
+			case 1:
+				mem = image(mem, uint64(g.IntN(3)))
+				require.NoError(t, r.stop())
+				r.fs = durable.Mem(mem)
+				r.open(small)
+			case 2, 3:
+				require.NoError(t, r.cat.Flush()) // what was inline before is not replayed
 			}
 		}
 	}

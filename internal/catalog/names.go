@@ -2,7 +2,7 @@ package catalog
 
 import (
 	"io/fs"
-	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -102,18 +102,27 @@ func (r *rows) parked(dir uint64, comp string) (out []*node) {
 
 // path returns the name of a node.
 func (r *rows) path(n *node) string {
-	name := n.comp
-	for depth := 0; n.parent > rootInode && depth < store.MaxName; depth++ {
-		if n = r.node(n.parent); n == nil {
+	var up []*node
+	dir := "."
+	for depth := 0; n != nil && n.inode != rootInode && depth < store.MaxName; depth++ {
+		if known, ok := r.paths[n.inode]; ok {
+			dir = known
 			break
 		}
-		name = path.Join(n.comp, name)
+		up = append(up, n)
+		n = r.node(n.parent)
 	}
-	if name == "" {
-		return "."
+	for _, n := range slices.Backward(up) {
+		dir = join(dir, n.comp)
+		if r.paths != nil && n.dir && len(r.paths) < keepPaths {
+			r.paths[n.inode] = dir
+		}
 	}
-	return name
+	return dir
 }
+
+// keepPaths bounds the names of directories that one read remembers.
+const keepPaths = 1024
 
 // object returns the current version of a node, or a directory.
 func (r *rows) object(n *node, name string) (store.Object, bool) {

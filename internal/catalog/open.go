@@ -16,10 +16,13 @@ import (
 )
 
 const (
-	groupBytes = 1 << 20          // of records in one batch of the view, but for the last
-	flushBytes = 8 << 20          // of records to be replayed after a crash, about
-	flushAfter = 30 * time.Second // the same by time, when records come
-	retryAfter = time.Second      // from one try to make the view anew, for which there was no room, to the next
+	frontBytes  = 4 << 20               // of rows that wait to be written to Pebble, about
+	inlineBytes = 16 << 20              // of contents in memory that wait to be packed
+	groupBytes  = 1 << 20               // of records applied together in a replay, but for the last
+	flushBytes  = 32 << 20              // of records to be replayed after a crash, about
+	flushAfter  = 30 * time.Second      // the same by time, when records come
+	fullPause   = 10 * time.Millisecond // from one look at a full disk to the next
+	retryAfter  = time.Second           // from one try to make the view anew, for which there was no room, to the next
 )
 
 // openView opens the newest view and replays what it lacks. A view that cannot
@@ -106,28 +109,30 @@ func (c *Catalog) anew(last uint64) error {
 
 // try opens the view in viewDir and applies the records up to last that it lacks.
 func (c *Catalog) try(last uint64) (err error) {
-	c.cache.forget()
 	db, err := kv.Open(kv.Options{FS: c.opts.FS, Dir: c.viewDir(), Logger: c.log, MemTable: c.opts.MemTable, Cache: c.opts.Cache})
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			c.cache.forget()
 			db.Close()
 		}
 	}()
+	v := newView(db, c.opts.Inline)
 	m, err := c.check(db, last)
 	if err != nil {
 		return err
 	}
-	if m, err = c.replay(db, m, last); err != nil {
+	if err = c.recall(v, m); err != nil {
+		return err
+	}
+	if m, err = c.replay(v, m, last); err != nil {
 		return err
 	}
 	db.Patient()
 	c.meta.Store(m)
-	if old := c.view.Swap(db); old != nil {
-		old.Close()
+	if old := c.view.Swap(v); old != nil {
+		old.db.Close()
 	}
 	if c.closed.Load() {
 		db.Impatient() // Close looks for the view once it has set closed
@@ -183,15 +188,61 @@ func fatal(err error) bool {
 	return errors.As(err, &l) || errors.Is(err, durable.ErrNoSpace) || errors.Is(err, frame.ErrVersion)
 }
 
+// recall reads the contents that are inline, and no rows of the view, from the log.
+func (c *Catalog) recall(v *view, m *meta) error {
+	r := rows{r: v.db}
+	for range r.scan([]byte{tInlineAge}, nil) {
+		v.inline.spilled = true
+		break
+	}
+	if m.inline == 0 || r.err != nil {
+		return r.err
+	}
+	for rec, err := range c.opts.Journal.Records(m.inline) {
+		if err != nil {
+			return &logError{err}
+		}
+		if rec.Index > m.applied {
+			break
+		}
+		e, err := DecodeRecord(rec.Data)
+		if err != nil {
+			return &logError{fmt.Errorf("record %d: %w", rec.Index, err)}
+		}
+		for i, command := range e.Commands {
+			if p, ok := command.(store.Put); ok && len(p.Inline) > 0 {
+				v.recall(&r, &p, rec.Index, uint32(i))
+			}
+		}
+	}
+	v.inline.sort()
+	return r.err
+}
+
+// recall keeps the content that a command of a record brought, if it is still inline
+// from there and no row.
+func (v *view) recall(r *rows, p *store.Put, record uint64, number uint32) {
+	c := r.content(p.ID)
+	if c == nil || !c.inline() || c.record != record || c.number != number {
+		return
+	}
+	if _, ok := r.get(key(tInline, p.ID)); !ok && r.err == nil {
+		v.inline.add(parseInline(p.ID, inlineRow(record, number, p.Inline)))
+	}
+}
+
 // replay applies the records of the log after those of m, up to last.
-func (c *Catalog) replay(db *kv.DB, m *meta, last uint64) (*meta, error) {
+func (c *Catalog) replay(v *view, m *meta, last uint64) (*meta, error) {
 	var group [][]byte
 	size := 0
-	flush := func() (err error) {
+	apply := func() (err error) {
 		if len(group) > 0 {
-			m, _, err = c.group(db, m, m.applied+1, group)
+			m, _, err = c.group(v, m, m.applied+1, group)
 		}
 		group, size = nil, 0
+		if err == nil && v.size() > c.opts.Front {
+			err = v.settle()
+		}
 		return err
 	}
 	if m.applied == last {
@@ -206,65 +257,103 @@ func (c *Catalog) replay(db *kv.DB, m *meta, last uint64) (*meta, error) {
 		}
 		group, size = append(group, rec.Data), size+len(rec.Data)
 		if size >= groupBytes {
-			if err := flush(); err != nil {
+			if err := apply(); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if err := flush(); err != nil {
+	if err := apply(); err != nil {
 		return nil, err
 	}
 	if m.applied != last {
 		return nil, &logError{fmt.Errorf("%w: log yields records up to %d, want %d", frame.ErrCorrupt, m.applied, last)}
 	}
-	return m, nil
+	return m, v.settle() // it fails now, if it does
 }
 
-// group applies records in one batch: they become visible together.
-func (c *Catalog) group(db *kv.DB, before *meta, first uint64, records [][]byte) (*meta, [][]store.Result, error) {
-	b, err := db.NewBatch()
-	if err != nil {
-		return nil, nil, err
-	}
+// group applies records, and makes what they do visible together.
+func (c *Catalog) group(v *view, before *meta, first uint64, records [][]byte) (*meta, [][]store.Result, error) {
 	after := *before
-	c.cache.batch = b
-	m := machine{view: &c.cache, meta: &after, sets: c.opts.Rows}
+	p := newPending(v)
+	defer p.drop()
+	m := machine{view: p, meta: &after, sets: c.opts.Rows}
 	results := make([][]store.Result, len(records))
+	size := int64(0)
 	for i, data := range records {
+		var err error
 		if results[i], err = m.record(first+uint64(i), data); err != nil {
-			break
+			return nil, nil, err
 		}
-		c.fresh += int64(len(data))
+		size += int64(len(data))
 	}
-	if err == nil {
-		after.hash = frame.Sum(records[len(records)-1])
-		err = b.Set([]byte{tMeta}, after.encode())
-	}
-	if err != nil {
-		b.Drop()
-		c.cache.forget()
-		return nil, nil, err
-	}
-	// A crash from here on takes the view back to an earlier group, and the
-	// log gives the rest again.
-	if err := b.Commit(); err != nil {
-		c.cache.forget()
-		return nil, nil, err
-	}
-	return &after, results, c.flush(db)
+	after.hash = frame.Sum(records[len(records)-1])
+	v.merge(p.rows, &after)
+	c.fresh += size
+	return &after, results, nil
 }
 
-// flush writes the view out now and then, to bound what is replayed.
-func (c *Catalog) flush(db *kv.DB) error {
+// tend writes the view out now and then, beside the work: rows to Pebble, to bound
+// what is in memory, and Pebble's to disk, to bound what is replayed. c.mu is held.
+func (c *Catalog) tend(v *view) {
 	now := time.Now()
 	if c.when.IsZero() {
 		c.when = now
 	}
-	if c.fresh < flushBytes && now.Sub(c.when) < flushAfter || db.Full() {
-		return nil
+	if v.db.Full() {
+		return // a lack of room is waited for elsewhere, and nothing more is logged
 	}
-	c.fresh, c.when = 0, now
-	return db.FlushSoon()
+	flush := c.fresh >= flushBytes || now.Sub(c.when) >= flushAfter
+	size := v.size()
+	if !flush && size < c.opts.Front || c.settling() {
+		c.holdBack(v, size)
+		return
+	}
+	if flush {
+		c.fresh, c.when = 0, now
+	}
+	c.settled = make(chan struct{})
+	go func(done chan struct{}) {
+		defer close(done)
+		err := v.settle()
+		if err == nil && flush {
+			err = v.db.FlushSoon()
+		}
+		if err != nil && !errors.Is(err, kv.ErrClosed) {
+			c.log.Warn("rows not written to the view", "err", err) // which has failed
+		}
+	}(c.settled)
+}
+
+// settling reports whether rows are being written to Pebble. c.mu is held.
+func (c *Catalog) settling() bool {
+	if c.settled == nil {
+		return false
+	}
+	select {
+	case <-c.settled:
+		c.settled = nil
+		return false
+	default:
+		return true
+	}
+}
+
+// holdBack waits for Pebble while far more rows came than it has taken.
+func (c *Catalog) holdBack(v *view, size int) {
+	if size < 4*c.opts.Front || c.settled == nil {
+		return
+	}
+	look := time.NewTicker(fullPause)
+	defer look.Stop()
+	for !v.db.Full() {
+		select {
+		case <-c.settled:
+			return
+		case <-v.db.Failing():
+			return
+		case <-look.C:
+		}
+	}
 }
 
 // Apply implements Machine.
@@ -278,15 +367,17 @@ func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error
 		return nil, fmt.Errorf("catalog: record %d after record %d", first, applied)
 	}
 	for again := false; ; again = true {
-		if c.view.Load().Failed() != nil || again {
+		if c.view.Load().db.Failed() != nil || again {
 			if err := c.renew(); err != nil {
 				return nil, err
 			}
 		}
-		m, results, err := c.group(c.view.Load(), c.meta.Load(), first, records)
+		v := c.view.Load()
+		m, results, err := c.group(v, c.meta.Load(), first, records)
 		if err == nil {
 			c.meta.Store(m)
 			c.broken = nil
+			c.tend(v)
 			return results, nil
 		}
 		if again || fatal(err) {
@@ -315,7 +406,7 @@ func (c *Catalog) renew() error {
 
 // cure makes the view anew after a read of old failed, unless that was done
 // meanwhile.
-func (c *Catalog) cure(old *kv.DB, reason error) error {
+func (c *Catalog) cure(old *view, reason error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed.Load() {

@@ -33,7 +33,7 @@ func TestPutInline(t *testing.T) {
 	require.Equal(t, uint64(1), r.content("").Refs)
 	for c, err := range r.cat.Inline(ctx) {
 		require.NoError(t, err)
-		require.Equal(t, idOf("hello"), c.ID)
+		require.Equal(t, idOf("hello"), c.Content.ID)
 	}
 }
 

@@ -16,15 +16,35 @@ import (
 // catalog is gone with the view that held it, and the new view is of another.
 var errDamaged = errors.New("blockframe: the view was damaged and has been made again, start over")
 
-// read calls f with one state of the view. If the view turns out to be damaged
-// it is made anew, and f called again: it must not have told anybody anything.
+// read calls f with one state of the rows, and again with another where records were
+// applied meanwhile or the view turned out to be damaged and was made anew: f must not
+// have told anybody anything.
 func (c *Catalog) read(ctx context.Context, f func(r *rows) error) error {
+	return c.retrying(ctx, func(v *view) (err, bad error) {
+		if done, err, bad := readLately(v, f); done {
+			return err, bad
+		}
+		return readState(v, f)
+	})
+}
+
+// readState is read for an f that scans, or takes long.
+func (c *Catalog) readState(ctx context.Context, f func(r *rows) error) error {
+	return c.retrying(ctx, func(v *view) (err, bad error) { return readState(v, f) })
+}
+
+// retrying calls f with the view, and once more with another where that was damaged. f
+// returns its own error, or what is wrong with the view.
+func (c *Catalog) retrying(ctx context.Context, f func(v *view) (err, bad error)) error {
 	for again := false; ; again = true {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		db := c.view.Load()
-		err, bad := c.readOnce(db, f)
+		if c.closed.Load() {
+			return fmt.Errorf("catalog: %w", fs.ErrClosed)
+		}
+		v := c.view.Load()
+		err, bad := f(v)
 		if bad == nil {
 			return err
 		}
@@ -34,24 +54,52 @@ func (c *Catalog) read(ctx context.Context, f func(r *rows) error) error {
 		if again && !errors.Is(bad, kv.ErrClosed) {
 			return fmt.Errorf("catalog: %w", bad)
 		}
-		if err := c.cure(db, bad); err != nil {
+		if err := c.cure(v, bad); err != nil {
 			return err
 		}
 	}
 }
 
-// readOnce returns the error of f, or what is wrong with the view.
-func (c *Catalog) readOnce(db *kv.DB, f func(r *rows) error) (err, bad error) {
-	s, bad := db.Snapshot()
+// latelyTries is how often a read is tried without a state of its own.
+const latelyTries = 3
+
+// readLately calls f with the rows as they are, which costs next to nothing. It reports
+// whether no record was applied meanwhile, and f scanned nothing, so that what f saw
+// is one state.
+func readLately(v *view, f func(r *rows) error) (done bool, err, bad error) {
+	for range latelyTries {
+		gen := v.gen.Load()
+		l := &lately{view: v}
+		r := &rows{r: l}
+		err := f(r)
+		if l.scanned {
+			return false, nil, nil
+		}
+		if v.gen.Load() == gen {
+			return true, err, r.verdict(err)
+		}
+	}
+	return false, nil, nil
+}
+
+// readState calls f with a state of the rows.
+func readState(v *view, f func(r *rows) error) (err, bad error) {
+	s, bad := v.state()
 	if bad != nil {
 		return nil, bad
 	}
 	defer s.Close()
-	r := &rows{r: s}
-	if err = f(r); r.err == nil && errors.Is(err, kv.ErrFailed) {
+	r := &rows{r: s, paths: map[uint64]string{}}
+	err = f(r)
+	return err, r.verdict(err)
+}
+
+// verdict returns what is wrong with the view, as far as f, which returned err, saw it.
+func (r *rows) verdict(err error) error {
+	if r.err == nil && errors.Is(err, kv.ErrFailed) {
 		r.err = err
 	}
-	return err, r.err
+	return r.err
 }
 
 // stream yields what f yields, from one state of the view, with the errors of the
@@ -64,7 +112,7 @@ func stream[T any](ctx context.Context, c *Catalog, f func(r *rows, yield func(T
 		told, stopped := 0, false
 		var began uint64 // the newest record when it began
 		var ended error
-		err := c.read(ctx, func(r *rows) error {
+		err := c.readState(ctx, func(r *rows) error {
 			now := uint64(0)
 			if m := r.meta(); m != nil {
 				now = m.applied
@@ -121,6 +169,11 @@ func (c *Catalog) Object(ctx context.Context, name string, number uint64) (o sto
 
 // now returns what has the name, or the marker that says that it was deleted.
 func (r *rows) now(name string) (store.Object, bool) {
+	if n := r.walk(name); n != nil && !(n.dir && n.deleted) {
+		if o, ok := r.object(n, name); ok { // the first of its histories
+			return o, true
+		}
+	}
 	for i, n := range r.histories(name) {
 		if n == nil || n.dir && n.deleted {
 			continue
@@ -147,15 +200,16 @@ func (c *Catalog) Content(ctx context.Context, id store.ID) (out store.Content, 
 }
 
 func (r *rows) public(c *content) store.Content {
-	out := store.Content{ID: c.id, Size: c.size, Refs: c.refs, Code: c.code, Upload: c.upload, Offset: c.offset}
+	out := c.public()
 	if c.inline() {
-		bytes, ok := r.get(key(tInline, c.id))
-		if !ok && r.err == nil {
-			r.fail(corrupt("content %v has no bytes", c.id))
-		}
-		out.Inline = bytes
+		out.Inline = r.inlineBytes(c.id)
 	}
 	return out
+}
+
+// public is what the outside sees of a content, but for its bytes.
+func (c *content) public() store.Content {
+	return store.Content{ID: c.id, Size: c.size, Refs: c.refs, Code: c.code, Upload: c.upload, Offset: c.offset}
 }
 
 // Extent implements store.Catalog.
@@ -270,24 +324,66 @@ func (c *Catalog) Repairs(ctx context.Context) iter.Seq2[store.Repair, error] {
 	})
 }
 
-// Inline implements store.Catalog.
-func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Content, error] {
-	return stream(ctx, c, func(r *rows, yield func(store.Content) bool) error {
+// Inline implements store.Catalog. Each content is as of a state of its own: who packs
+// them compares, and while they wait in memory looking at them costs little.
+func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Inline, error] {
+	return func(yield func(store.Inline, error) bool) {
+		waiting := c.view.Load().waiting() // first: what becomes a row meanwhile is in both
+		var last *inlined
+		for in, err := range c.spilled(ctx) {
+			if err != nil {
+				yield(store.Inline{}, err)
+				return
+			}
+			if last = in; !c.inline(ctx, in, yield) {
+				return
+			}
+		}
+		for _, in := range waiting {
+			if last != nil && byAge(in, last) <= 0 {
+				continue
+			}
+			if !c.inline(ctx, in, yield) {
+				return
+			}
+		}
+	}
+}
+
+// spilled yields the contents that are rows, oldest first.
+func (c *Catalog) spilled(ctx context.Context) iter.Seq2[*inlined, error] {
+	return stream(ctx, c, func(r *rows, yield func(*inlined) bool) error {
 		for row := range r.scan([]byte{tInlineAge}, nil) {
 			id := store.ID(row.Key[len(row.Key)-len(store.ID{}):])
-			row := r.content(id)
-			if row == nil {
-				if r.err == nil {
-					r.fail(corrupt("content %v has no row", id))
-				}
-				return nil
-			}
-			if content := r.public(row); r.err != nil || !yield(content) {
+			if in := parseInline(id, r.inlineRow(id)); in == nil || !yield(in) {
 				return nil
 			}
 		}
 		return nil
 	})
+}
+
+// inline yields a content, if it still is inline.
+func (c *Catalog) inline(ctx context.Context, in *inlined, yield func(store.Inline, error) bool) bool {
+	var out store.Inline
+	err := c.read(ctx, func(r *rows) error {
+		out = store.Inline{}
+		row := r.content(in.id)
+		if row == nil || !row.inline() || row.record != in.record || row.number != in.number {
+			return nil
+		}
+		r.owners(row, func(o store.Owner) bool {
+			out.Names = append(out.Names, o.Object)
+			return len(out.Names) < store.MaxInlineNames
+		})
+		out.Content = row.public()
+		out.Content.Inline = in.bytes()
+		return nil
+	})
+	if err == nil && out.Content.Inline == nil {
+		return true // packed, or gone
+	}
+	return yield(out, err) && err == nil
 }
 
 // Owners implements store.Catalog.
@@ -319,31 +415,34 @@ func (c *Catalog) Owners(ctx context.Context, upload store.UploadID, lo, hi int6
 
 // owners yields the versions that refer to a content.
 func (r *rows) owners(c *content, yield func(store.Owner) bool) bool {
-	for row := range r.scan(key(tReferrer, c.id), nil) {
-		k := row.Key[1+len(c.id):]
-		inode, number := be64(k[:8]), be64(k[8:])
-		n, v := r.node(inode), r.version(inode, number)
-		if n == nil || v == nil {
-			if r.err == nil {
-				r.fail(corrupt("content %v is referred to by nothing", c.id))
-			}
-			return false
-		}
-		if !yield(store.Owner{Object: v.object(r.path(n)), Offset: c.offset}) {
+	left := c.refs
+	if c.inode != 0 {
+		if left--; !r.owner(c, c.inode, c.version, yield) {
 			return false
 		}
 	}
-	return true
+	if left == 0 {
+		return true
+	}
+	for row := range r.scan(key(tReferrer, c.id), nil) {
+		k := row.Key[1+len(c.id):]
+		if !r.owner(c, be64(k[:8]), be64(k[8:]), yield) {
+			return false
+		}
+	}
+	return r.err == nil
 }
 
-// Referrers yields the versions that refer to a content.
-func (c *Catalog) Referrers(ctx context.Context, id store.ID) iter.Seq2[store.Object, error] {
-	return stream(ctx, c, func(r *rows, yield func(store.Object) bool) error {
-		if content := r.content(id); content != nil {
-			r.owners(content, func(o store.Owner) bool { return yield(o.Object) })
+// owner yields one of them.
+func (r *rows) owner(c *content, inode, number uint64, yield func(store.Owner) bool) bool {
+	n, v := r.node(inode), r.version(inode, number)
+	if n == nil || v == nil {
+		if r.err == nil {
+			r.fail(corrupt("content %v is referred to by nothing", c.id))
 		}
-		return nil
-	})
+		return false
+	}
+	return yield(store.Owner{Object: v.object(r.path(n)), Offset: c.offset})
 }
 
 // join is path.Join for a directory of the catalog and a component.

@@ -22,9 +22,9 @@ const (
 	tParked     = 'p' // inode of the directory, component, 0, inode -> nothing
 	tVersion    = 'v' // inode, complement of version -> version: newest first
 	tContent    = 'c' // content id -> content
-	tInline     = 'i' // content id -> its bytes
+	tInline     = 'i' // content id -> record index, number of the command, its bytes: see inlines
 	tInlineAge  = 'I' // record index, number of the command, content id -> nothing
-	tReferrer   = 'r' // content id, inode, version -> nothing
+	tReferrer   = 'r' // content id, inode, version -> nothing: but for the one in the content's row
 	tUpload     = 'u' // upload -> upload
 	tForgotten  = 'f' // epoch, upload -> nothing
 	tPlace      = 'o' // upload, offset, content id -> nothing
@@ -38,15 +38,16 @@ const (
 	tScrubbed   = 'S' // deep -> the last Scrubbed
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
-	viewVersion = 2
+	viewVersion = 3
 )
 
 // rows reads typed rows of one state of the view. After the first failure, which
 // sticks in err, every row is absent and every scan empty; who decides anything
 // from rows looks at err before acting on it.
 type rows struct {
-	r   kv.Reader
-	err error
+	r     kv.Reader
+	err   error
+	paths map[uint64]string // names of directories by inode, of what does not change; nil: not kept
 }
 
 func (r *rows) fail(err error) {
@@ -296,6 +297,11 @@ type content struct {
 	offset int64
 	record uint64 // when inline: the record and command that brought it
 	number uint32
+
+	// One of the versions that refer to it, 0: none. The others have rows of their
+	// own: most contents are referred to once.
+	inode   uint64
+	version uint64
 }
 
 func (r *rows) content(id store.ID) *content {
@@ -304,6 +310,7 @@ func (r *rows) content(id store.ID) *content {
 		c.size, c.refs, c.code = d.I64(), d.U64(), decodeCode(d)
 		c.upload, c.offset = d.ID(), d.I64()
 		c.record, c.number = d.U64(), d.U32()
+		c.inode, c.version = d.U64(), d.U64()
 	}) {
 		return nil
 	}
@@ -319,6 +326,8 @@ func (c *content) encode() []byte {
 	e.I64(c.offset)
 	e.U64(c.record)
 	e.U32(c.number)
+	e.U64(c.inode)
+	e.U64(c.version)
 	return e.B
 }
 
@@ -402,6 +411,10 @@ type meta struct {
 	epoch       uint64
 	grace       time.Duration
 	counts      Counts
+
+	// Of the view alone: the record of the oldest content that is inline and not a
+	// row, 0 if there is none.
+	inline uint64
 }
 
 // Counts are the totals of a catalog.
@@ -433,6 +446,7 @@ func (r *rows) meta() *meta {
 			*p = d.U64()
 		}
 		c.Bytes, c.Stored = d.I64(), d.I64()
+		m.inline = d.U64()
 	}) {
 		return nil
 	}
@@ -463,5 +477,6 @@ func (m *meta) encode() []byte {
 	}
 	e.I64(m.counts.Bytes)
 	e.I64(m.counts.Stored)
+	e.U64(m.inline)
 	return e.B
 }

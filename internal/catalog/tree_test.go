@@ -150,6 +150,7 @@ func TestDirectories(t *testing.T) {
 	r.ok(catalog.Purge{Name: "f", All: true})
 	require.Equal(t, catalog.Counts{}, r.cat.Counts(), "nothing is left behind")
 	rows := 0
+	require.NoError(t, r.cat.Settle())
 	for row, err := range r.cat.View().Scan(nil, nil) {
 		require.NoError(t, err)
 		require.Contains(t, "mn", string(row.Key[:1]))

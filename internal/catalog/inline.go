@@ -1,0 +1,151 @@
+package catalog
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/store"
+)
+
+// inlined is a content that travelled in a record and is not packed yet.
+type inlined struct {
+	id     store.ID
+	record uint64
+	number uint32 // of the command in the record
+	row    []byte // as commands write it, never changed
+}
+
+// bytes is the content.
+func (in *inlined) bytes() []byte { return in.row[inlineHead:] }
+
+const inlineHead = 12 // bytes of a row before those of the content
+
+// inlineRow is the row of a content, and of the command that brought it.
+func inlineRow(record uint64, number uint32, bytes []byte) []byte {
+	e := frame.Encoder{B: make([]byte, 0, inlineHead+len(bytes))}
+	e.U64(record)
+	e.U32(number)
+	e.Raw(bytes)
+	return e.B
+}
+
+func parseInline(id store.ID, row []byte) *inlined {
+	if len(row) < inlineHead {
+		return nil
+	}
+	return &inlined{id: id, record: binary.BigEndian.Uint64(row), number: binary.BigEndian.Uint32(row[8:]), row: row}
+}
+
+func (in *inlined) age() []byte { return key(tInlineAge, in.record, in.number, in.id) }
+
+func byAge(a, b *inlined) int {
+	return cmp.Or(cmp.Compare(a.record, b.record), cmp.Compare(a.number, b.number))
+}
+
+// inlines are the contents that wait to be packed and are in memory. They are in the
+// log, and most of them are packed within seconds: as rows of Pebble they would be
+// written several times more on the way. The meta row says where in the log the
+// oldest of them is, and who opens the view reads them from there.
+type inlines struct {
+	byID    map[store.ID]*inlined
+	queue   []*inlined // oldest first, but for the last fresh ones; some are gone from byID
+	fresh   int
+	bytes   int
+	limit   int  // of bytes in memory: those beyond become rows, the oldest first
+	spilled bool // some may be rows
+}
+
+// take reports whether a change is about a content here, and makes it. A row that was
+// spilled before is left to the front.
+func (q *inlines) take(key string, c change, front *sheet) bool {
+	if key[0] == tInlineAge {
+		return !q.spilled // a row that was never written
+	}
+	if key[0] != tInline {
+		return false
+	}
+	id := store.ID([]byte(key[1:]))
+	if old := q.byID[id]; old != nil {
+		q.bytes -= len(old.row)
+		delete(q.byID, id)
+	}
+	if q.spilled {
+		front.put(key, change{}) // of the content as it came before, if there is one
+	}
+	if in := parseInline(id, c.value); in != nil {
+		q.add(in)
+	}
+	return true
+}
+
+func (q *inlines) add(in *inlined) {
+	q.byID[in.id] = in
+	q.bytes += len(in.row)
+	q.queue = append(q.queue, in)
+	q.fresh++
+}
+
+// sort puts the contents that came since the last call in order, and forgets those
+// that are gone when they are many.
+func (q *inlines) sort() {
+	slices.SortFunc(q.queue[len(q.queue)-q.fresh:], byAge)
+	q.fresh = 0
+	if len(q.queue) > 2*len(q.byID)+64 {
+		q.queue = slices.DeleteFunc(q.queue, func(in *inlined) bool { return q.byID[in.id] != in })
+	}
+}
+
+// list returns the contents, oldest first.
+func (q *inlines) list() []*inlined {
+	out := make([]*inlined, 0, len(q.byID))
+	for _, in := range q.queue {
+		if q.byID[in.id] == in {
+			out = append(out, in)
+		}
+	}
+	return out
+}
+
+// oldest returns the record of the oldest content, 0 if there is none.
+func (q *inlines) oldest() uint64 {
+	for i, in := range q.queue {
+		if q.byID[in.id] == in {
+			q.queue = q.queue[i:]
+			return in.record
+		}
+	}
+	q.queue = nil
+	return 0
+}
+
+// spill moves the oldest contents into rows, until the others have room.
+func (q *inlines) spill(to *sheet) {
+	for q.bytes > q.limit && q.oldest() != 0 {
+		in := q.queue[0]
+		to.put(string(key(tInline, in.id)), change{in.row, true})
+		to.put(string(in.age()), change{nil, true})
+		delete(q.byID, in.id)
+		q.bytes -= len(in.row)
+		q.spilled = true
+	}
+}
+
+// inlineRow returns the row of a content that is inline. Without one r has failed.
+func (r *rows) inlineRow(id store.ID) []byte {
+	row, ok := r.get(key(tInline, id))
+	if (!ok || len(row) < inlineHead) && r.err == nil {
+		r.fail(corrupt("content %v has no bytes", id))
+	}
+	return row
+}
+
+// inlineBytes returns a content that is inline.
+func (r *rows) inlineBytes(id store.ID) []byte {
+	in := parseInline(id, r.inlineRow(id))
+	if in == nil {
+		return nil
+	}
+	return in.bytes()
+}

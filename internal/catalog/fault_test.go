@@ -259,19 +259,22 @@ func TestFullView(t *testing.T) {
 	fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{})
 	r := newRig(t, fsys)
 	r.ok(inline("a", "1", 1))
+	require.NoError(t, r.cat.Settle())
+	r.ok(inline("c", "3", 3)) // waits in memory
 	fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
 		if op.Kind.Changes() && strings.HasPrefix(op.Name, "view") {
 			return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
 		}
 		return nil
 	})
-	require.NoError(t, r.cat.FlushSoon())
+	require.NoError(t, r.cat.View().FlushSoon())
 	require.Eventually(t, r.cat.View().Full, 1e10, 1e6)
 	before := r.j.Last()
 	_, err := r.cat.Commit(ctx, store.Record{Commands: []store.Command{inline("b", "2", 2)}})
 	require.ErrorIs(t, err, durable.ErrNoSpace)
 	require.Equal(t, before, r.j.Last())
 	r.object("a", 0)
+	require.Len(t, collect(r, r.cat.List(ctx, ".", "")), 2, "what is in memory, too")
 	fsys.SetFault(nil)
 	require.Eventually(t, func() bool { return !r.cat.View().Full() }, 1e10, 1e6)
 	r.ok(inline("b", "2", 2))

@@ -24,13 +24,13 @@ func (c *Catalog) read(ctx context.Context, f func(r *rows) error) error {
 		if done, err, bad := readLately(v, f); done {
 			return err, bad
 		}
-		return readState(v, f)
+		return readState(ctx, v, f)
 	})
 }
 
 // readState is read for an f that scans, or takes long.
 func (c *Catalog) readState(ctx context.Context, f func(r *rows) error) error {
-	return c.retrying(ctx, func(v *view) (err, bad error) { return readState(v, f) })
+	return c.retrying(ctx, func(v *view) (err, bad error) { return readState(ctx, v, f) })
 }
 
 // retrying calls f with the view, and once more with another where that was damaged. f
@@ -83,12 +83,15 @@ func readLately(v *view, f func(r *rows) error) (done bool, err, bad error) {
 }
 
 // readState calls f with a state of the rows.
-func readState(v *view, f func(r *rows) error) (err, bad error) {
-	s, bad := v.state()
-	if bad != nil {
-		return nil, bad
+func readState(ctx context.Context, v *view, f func(r *rows) error) (err, bad error) {
+	s, err := v.state(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err(), nil
+	case err != nil:
+		return nil, err
 	}
-	defer s.Close()
+	defer s.close()
 	r := &rows{r: s, paths: map[uint64]string{}}
 	err = f(r)
 	return err, r.verdict(err)

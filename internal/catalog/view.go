@@ -1,11 +1,14 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
@@ -198,13 +201,100 @@ func (l *lately) Scan(_, _ []byte) iter.Seq2[kv.KV, error] {
 	return func(yield func(kv.KV, error) bool) { yield(kv.KV{}, errScan) }
 }
 
+// state is the rows as of some record.
+type state struct {
+	kv.Reader
+	snapshot *kv.Snapshot
+}
+
+func (s *state) close() { s.snapshot.Close() }
+
 // state returns the rows of all records merged so far, or of some more. The caller
 // closes it.
-func (v *view) state() (*kv.Snapshot, error) {
-	if err := v.settle(); err != nil {
+func (v *view) state(ctx context.Context) (*state, error) {
+	if v.size() > 0 {
+		if settled, err := v.trySettle(ctx); err != nil {
+			return nil, err
+		} else if !settled {
+			return v.layered()
+		}
+	}
+	s, err := v.db.Snapshot()
+	if err != nil {
 		return nil, err
 	}
-	return v.db.Snapshot()
+	return &state{s, s}, nil
+}
+
+// trySettle is settle for who reads: it does not wait for room on a full disk, and
+// returns false then.
+func (v *view) trySettle(ctx context.Context) (bool, error) {
+	if v.db.Full() {
+		return false, nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- v.settle() }()
+	look := time.NewTicker(fullPause)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err == nil, err
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-look.C:
+			if v.db.Full() {
+				return false, nil
+			}
+		}
+	}
+}
+
+// layered returns the rows with those in memory over those of db. It costs time and
+// memory for the rows in memory, and each scan time.
+func (v *view) layered() (*state, error) {
+	for {
+		gen := v.gen.Load()
+		over := v.recentRows()
+		s, err := v.db.Snapshot()
+		if err != nil {
+			return nil, err
+		}
+		if v.gen.Load() != gen { // s may be ahead
+			s.Close()
+			continue
+		}
+		o := kv.NewOverlay(s)
+		for key, c := range over {
+			if c.ok {
+				err = o.Set([]byte(key), c.value)
+			} else {
+				err = o.Delete([]byte(key))
+			}
+			if err != nil {
+				s.Close()
+				return nil, err
+			}
+		}
+		return &state{o, s}, nil
+	}
+}
+
+// recentRows returns a copy of the rows that db may not hold yet.
+func (v *view) recentRows() map[string]change {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	rows := maps.Clone(v.below.rows)
+	if rows == nil {
+		rows = map[string]change{}
+	}
+	maps.Copy(rows, v.front.rows)
+	for _, m := range []*meta{v.below.meta, v.front.meta} {
+		if m != nil {
+			rows[string(tMeta)] = change{m.encode(), true}
+		}
+	}
+	return rows
 }
 
 // waiting returns the contents that are inline in memory, oldest first.

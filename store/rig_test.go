@@ -151,6 +151,13 @@ func (r *rig) shard(e *store.Extent, i int) (*mem.Backend, store.BackendKey) {
 	return nil, ""
 }
 
+// queued returns the length of the repair queue.
+func (r *rig) queued() int {
+	r.cat.mu.Lock()
+	defer r.cat.mu.Unlock()
+	return len(r.cat.repairs)
+}
+
 // cleanScrub fails unless a deep scrub finds nothing.
 func (r *rig) cleanScrub() {
 	r.t.Helper()

@@ -264,18 +264,20 @@ func TestRotInEveryShard(t *testing.T) { // R4
 				m, key := r.shard(&e, i)
 				m.Flip(key, int64(page+2*i*blk+i), 1)
 			}
-			r.reads(o, data)
+			// A block that comes late is not waited for, nor looked at: so again.
 			if self {
-				eventually(t, func() bool { return r.Stats().Repaired == 3 }, "data columns that were read are repaired, %d were", r.Stats().Repaired)
+				eventually(t, func() bool { r.reads(o, data); return r.Stats().Repaired >= 3 }, "data columns that were read are repaired")
 			} else {
+				eventually(t, func() bool { r.reads(o, data); return r.queued() >= 3 }, "data columns that were read are reported")
 				rep, err := r.Repair(t.Context())
 				require.NoError(t, err)
-				require.EqualValues(t, 3, rep.Repaired)
-				require.EqualValues(t, 3, rep.Blocks)
+				require.GreaterOrEqual(t, rep.Repaired, int64(3), "of parity, what those found who did not wait")
+				require.EqualValues(t, rep.Repaired, rep.Blocks)
 			}
 			rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true, Repair: true})
 			require.NoError(t, err)
-			require.EqualValues(t, 2, rep.Repaired, "parity that nobody had read")
+			require.LessOrEqual(t, rep.Repaired, int64(2), "parity that nobody had read")
+			require.EqualValues(t, 5, r.Stats().Repaired)
 			r.cleanScrub()
 			r.reads(o, data)
 		})

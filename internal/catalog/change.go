@@ -273,7 +273,7 @@ func (t *tx) move(n, dir *node, comp string) {
 	}
 	n.parent, n.comp = dir.inode, comp
 	t.saveNode(n)
-	t.set(key(tDirent, dir.inode, comp), be64s(n.inode))
+	t.save(direntKey(dir.inode, comp), be64s(n.inode))
 	if to := t.node(dir.inode); to != nil {
 		to.live++
 		t.saveNode(to)

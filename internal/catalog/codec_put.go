@@ -51,7 +51,7 @@ func decodePut(d *frame.Decoder) (p store.Put) {
 		p.Extents = append(p.Extents, decodeExtent(d))
 	}
 	p.Offset = d.I64()
-	p.Inline = slices.Clone(d.Bytes(store.MaxInline))
+	p.Inline = d.Bytes(store.MaxInline)
 	p.Code = decodeCode(d)
 	p.Expect = d.I64()
 	p.Distrust = d.ID()

@@ -79,7 +79,7 @@ func (t *tx) place(c *content, id store.ID, size int64, s spot) *content {
 	c.code, c.upload, c.offset = s.code, s.upload, s.offset
 	switch {
 	case !s.upload.IsZero():
-		t.setFlag(key(tPlace, s.upload, uint64(s.offset), id))
+		t.setFlag(placeKey(s.upload, s.offset, id))
 		if c.refs > 0 {
 			t.gain(s.upload)
 		}
@@ -89,7 +89,7 @@ func (t *tx) place(c *content, id store.ID, size int64, s spot) *content {
 		}
 	case size > 0:
 		c.record, c.number = t.index, t.seq
-		t.set(key(tInline, id), inlineRow(c.record, c.number, s.bytes))
+		t.save(idKey(tInline, id), inlineRow(c.record, c.number, s.bytes))
 		t.meta.counts.Inline++
 	}
 	t.saveContent(c)
@@ -100,7 +100,7 @@ func (t *tx) place(c *content, id store.ID, size int64, s spot) *content {
 func (t *tx) unplace(c *content) {
 	switch {
 	case c.inline():
-		t.del(key(tInline, c.id))
+		t.del(idKey(tInline, c.id))
 		t.del(key(tInlineAge, c.record, c.number, c.id))
 		t.meta.counts.Inline--
 	case !c.upload.IsZero():
@@ -112,7 +112,7 @@ func (t *tx) unplace(c *content) {
 	c.record, c.number = 0, 0
 }
 
-func (t *tx) saveContent(c *content) { t.set(key(tContent, c.id), c.encode()) }
+func (t *tx) saveContent(c *content) { t.save(idKey(tContent, c.id), c.encode()) }
 
 // refer adds a reference from a version. The first one revives the upload.
 func (t *tx) refer(c *content, v *version) {

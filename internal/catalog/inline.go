@@ -134,7 +134,7 @@ func (q *inlines) spill(to *sheet) {
 
 // inlineRow returns the row of a content that is inline. Without one r has failed.
 func (r *rows) inlineRow(id store.ID) []byte {
-	row, ok := r.get(key(tInline, id))
+	row, ok := r.get(idKey(tInline, id))
 	if (!ok || len(row) < inlineHead) && r.err == nil {
 		r.fail(corrupt("content %v has no bytes", id))
 	}

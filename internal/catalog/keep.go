@@ -79,7 +79,7 @@ func (t *tx) hold(c *Hold) store.Result {
 	changed := v.hold != c.On
 	if changed {
 		v.hold = c.On
-		t.set(v.key(), v.encode())
+		t.save(v.key(), v.encode())
 		t.above(v.inode, func(n *node) {
 			if c.On {
 				n.holds++
@@ -105,7 +105,7 @@ func (t *tx) retain(c *Retain) store.Result {
 	changed := v.retain == 0 || until-lag > v.retain-v.lag
 	if changed {
 		v.retain, v.lag = until, lag
-		t.set(v.key(), v.encode())
+		t.save(v.key(), v.encode())
 		t.above(v.inode, func(n *node) { n.until = max(n.until, until-lag) })
 	}
 	return store.Result{Object: v.object(c.Name), Changed: changed}

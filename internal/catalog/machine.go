@@ -32,7 +32,11 @@ type tx struct {
 }
 
 func (t *tx) set(key, value []byte) { t.fail2(t.w.Set(key, value)) }
-func (t *tx) del(key []byte)        { t.fail2(t.w.Delete(key)) }
+
+// save is set for a value that nobody else has.
+func (t *tx) save(key, value []byte) { t.fail2(t.w.Keep(string(key), value, false)) }
+
+func (t *tx) del(key []byte) { t.fail2(t.w.Delete(key)) }
 
 func (t *tx) fail2(err error) {
 	if err != nil {
@@ -335,7 +339,7 @@ func rowPrefix(s RowSet) []byte { return key(tForeign, s.Name(), byte(0)) }
 func (t *rowTx) key(k []byte) []byte { return slices.Concat(t.prefix, k) }
 
 func (t *rowTx) Get(k []byte) ([]byte, bool, error) { return t.r.Get(t.key(k)) }
-func (t *rowTx) Set(k, v []byte) error              { return t.w.Set(t.key(k), slices.Clone(v)) }
+func (t *rowTx) Set(k, v []byte) error              { return t.w.Set(t.key(k), v) }
 func (t *rowTx) Delete(k []byte) error              { return t.w.Delete(t.key(k)) }
 
 func (t *rowTx) Scan(lo, hi []byte) iter.Seq2[kv.KV, error] {

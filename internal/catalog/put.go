@@ -154,12 +154,12 @@ func (t *tx) open(name string, n *node, a *store.Attr) (*node, error) {
 func (t *tx) enter(dir *node, comp string, n *node) *node {
 	n.inode, n.parent, n.comp = t.meta.nextInode, dir.inode, comp
 	t.meta.nextInode++
-	t.set(key(tDirent, dir.inode, comp), be64s(n.inode))
+	t.save(direntKey(dir.inode, comp), be64s(n.inode))
 	t.saveNode(n)
 	return n
 }
 
-func (t *tx) saveNode(n *node) { t.set(key(tNode, n.inode), n.encode()) }
+func (t *tx) saveNode(n *node) { t.save(nodeKey(n.inode), n.encode()) }
 
 // park takes a deleted node out of its place, so that another may take it. Its
 // history stays to be found under the name.
@@ -244,7 +244,7 @@ func (t *tx) add(n *node, v *version) *version {
 	n.current = n.last
 	n.count++
 	v.inode, v.number, v.created = n.inode, n.last, t.now
-	t.set(v.key(), v.encode())
+	t.save(v.key(), v.encode())
 	t.meta.counts.Versions++
 	t.meta.counts.Bytes += v.size
 	t.show(n, !v.deleted)

@@ -331,15 +331,17 @@ func (c *Catalog) Repairs(ctx context.Context) iter.Seq2[store.Repair, error] {
 // them compares, and while they wait in memory looking at them costs little.
 func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Inline, error] {
 	return func(yield func(store.Inline, error) bool) {
-		waiting := c.view.Load().waiting() // first: what becomes a row meanwhile is in both
+		waiting, spilled := c.view.Load().waiting() // first: what becomes a row meanwhile is in both
 		var last *inlined
-		for in, err := range c.spilled(ctx) {
-			if err != nil {
-				yield(store.Inline{}, err)
-				return
-			}
-			if last = in; !c.inline(ctx, in, yield) {
-				return
+		if spilled {
+			for in, err := range c.spilled(ctx) {
+				if err != nil {
+					yield(store.Inline{}, err)
+					return
+				}
+				if last = in; !c.inline(ctx, in, yield) {
+					return
+				}
 			}
 		}
 		for _, in := range waiting {

@@ -55,7 +55,7 @@ type Stamp struct {
 // EncodeCommands returns the encoding of the commands, for EncodeRecord. What
 // has no encoding is fs.ErrInvalid, before anything is proposed.
 func EncodeCommands(commands []store.Command) ([]byte, error) {
-	var e frame.Encoder
+	e := frame.Encoder{B: make([]byte, 0, sizeOf(commands))}
 	e.U32(uint32(len(commands)))
 	for _, c := range commands {
 		if c == nil {
@@ -74,6 +74,18 @@ func EncodeCommands(commands []store.Command) ([]byte, error) {
 		return nil, invalid("commands of %d bytes do not fit a record of %d", len(e.B), MaxRecord)
 	}
 	return e.B, nil
+}
+
+// sizeOf returns about how many bytes the commands take.
+func sizeOf(commands []store.Command) int {
+	n := 4
+	for _, c := range commands {
+		n += 256
+		if p, ok := c.(store.Put); ok {
+			n += len(p.Name) + len(p.Inline)
+		}
+	}
+	return n
 }
 
 // EncodeRecord returns a record of commands encoded before.
@@ -102,7 +114,7 @@ type Entry struct {
 	store.Record
 }
 
-// DecodeRecord reads a record. An unknown version or kind of command is
+// DecodeRecord reads a record. Content that is inline aliases b. An unknown version or kind of command is
 // frame.ErrVersion: the log needs a newer blockframe. Anything else that
 // EncodeRecord would not have written is frame.ErrCorrupt.
 func DecodeRecord(b []byte) (*Entry, error) {

@@ -145,6 +145,31 @@ func key(table byte, parts ...any) []byte {
 	return k
 }
 
+// The keys that every put needs, made by themselves: key boxes each of its parts.
+
+func newKey(table byte, n int) []byte { return append(make([]byte, 0, 1+n), table) }
+
+func idKey(table byte, id store.ID) []byte { return append(newKey(table, len(id)), id[:]...) }
+
+func uploadKey(id store.UploadID) []byte { return append(newKey(tUpload, len(id)), id[:]...) }
+
+func nodeKey(inode uint64) []byte {
+	return binary.BigEndian.AppendUint64(newKey(tNode, 8), inode)
+}
+
+func direntKey(dir uint64, comp string) []byte {
+	return append(binary.BigEndian.AppendUint64(newKey(tDirent, 8+len(comp)), dir), comp...)
+}
+
+func versionKey(inode, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(newKey(tVersion, 16), inode), ^number)
+}
+
+func placeKey(upload store.UploadID, offset int64, id store.ID) []byte {
+	k := append(newKey(tPlace, len(upload)+8+len(id)), upload[:]...)
+	return append(binary.BigEndian.AppendUint64(k, uint64(offset)), id[:]...)
+}
+
 // node is a name in the tree: a directory, or what versions belong to.
 type node struct {
 	inode   uint64
@@ -167,7 +192,7 @@ type node struct {
 
 func (r *rows) node(inode uint64) *node {
 	n := &node{inode: inode}
-	if !r.load(key(tNode, inode), func(d *frame.Decoder) {
+	if !r.load(nodeKey(inode), func(d *frame.Decoder) {
 		n.parent, n.comp = d.U64(), d.String(store.MaxComponent)
 		n.dir, n.deleted = d.Bool(), d.Bool()
 		n.holds, n.until = d.U64(), d.I64()
@@ -183,7 +208,7 @@ func (r *rows) node(inode uint64) *node {
 }
 
 func (n *node) encode() []byte {
-	var e frame.Encoder
+	e := frame.Encoder{B: make([]byte, 0, 64+len(n.comp))}
 	e.U64(n.parent)
 	e.String(n.comp)
 	e.Bool(n.dir)
@@ -211,7 +236,7 @@ func must(err error) {
 
 // dirent returns the node that a component of a directory names, or nil.
 func (r *rows) dirent(dir uint64, comp string) *node {
-	v, ok := r.get(key(tDirent, dir, comp))
+	v, ok := r.get(direntKey(dir, comp))
 	if !ok {
 		return nil
 	}
@@ -250,7 +275,7 @@ func (r *rows) version(inode, number uint64) *version {
 	return v
 }
 
-func (v *version) key() []byte { return key(tVersion, v.inode, ^v.number) }
+func (v *version) key() []byte { return versionKey(v.inode, v.number) }
 
 func (v *version) decode(d *frame.Decoder) {
 	v.id, v.size, v.attr = d.Hash(), d.I64(), decodeAttr(d)
@@ -260,7 +285,7 @@ func (v *version) decode(d *frame.Decoder) {
 }
 
 func (v *version) encode() []byte {
-	var e frame.Encoder
+	e := frame.Encoder{B: make([]byte, 0, 160)}
 	e.Raw(v.id[:])
 	e.I64(v.size)
 	must(encodeAttr(&e, &v.attr))
@@ -306,7 +331,7 @@ type content struct {
 
 func (r *rows) content(id store.ID) *content {
 	c := &content{id: id}
-	if !r.load(key(tContent, id), func(d *frame.Decoder) {
+	if !r.load(idKey(tContent, id), func(d *frame.Decoder) {
 		c.size, c.refs, c.code = d.I64(), d.U64(), decodeCode(d)
 		c.upload, c.offset = d.ID(), d.I64()
 		c.record, c.number = d.U64(), d.U32()
@@ -318,7 +343,7 @@ func (r *rows) content(id store.ID) *content {
 }
 
 func (c *content) encode() []byte {
-	var e frame.Encoder
+	e := frame.Encoder{B: make([]byte, 0, 96)}
 	e.I64(c.size)
 	e.U64(c.refs)
 	must(encodeCode(&e, c.code))
@@ -350,7 +375,7 @@ type upload struct {
 
 func (r *rows) upload(id store.UploadID) *upload {
 	u := &upload{id: id}
-	if !r.load(key(tUpload, id), u.decode) {
+	if !r.load(uploadKey(id), u.decode) {
 		return nil
 	}
 	return u
@@ -363,7 +388,7 @@ func (u *upload) decode(d *frame.Decoder) {
 }
 
 func (u *upload) encode() []byte {
-	var e frame.Encoder
+	e := frame.Encoder{B: make([]byte, 0, 64)}
 	e.U8(uint8(u.state))
 	e.U8(uint8(u.kind))
 	e.U64(u.refs)

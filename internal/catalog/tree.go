@@ -102,7 +102,7 @@ func (t *tx) setAttr(c *SetAttr) store.Result {
 	attr := c.over(v.attr)
 	changed := !sameAttr(&attr, &v.attr)
 	v.attr = attr
-	t.set(v.key(), v.encode())
+	t.save(v.key(), v.encode())
 	return store.Result{Object: v.object(c.Name), Changed: changed}
 }
 

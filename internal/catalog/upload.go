@@ -99,7 +99,7 @@ func (r *rows) extentAt(id store.UploadID, ordinal uint32) *store.Extent {
 }
 
 // saveUpload writes the row.
-func (t *tx) saveUpload(u *upload) { t.set(key(tUpload, u.id), u.encode()) }
+func (t *tx) saveUpload(u *upload) { t.save(uploadKey(u.id), u.encode()) }
 
 // turn changes the state of an upload, without writing the row.
 func (t *tx) turn(u *upload, state store.UploadState) {

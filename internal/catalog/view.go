@@ -297,11 +297,12 @@ func (v *view) recentRows() map[string]change {
 	return rows
 }
 
-// waiting returns the contents that are inline in memory, oldest first.
-func (v *view) waiting() []*inlined {
+// waiting returns the contents that are inline in memory, oldest first, and whether
+// older ones may be rows.
+func (v *view) waiting() ([]*inlined, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.inline.list()
+	return v.inline.list(), v.inline.spilled
 }
 
 // pending is the changes of the records that are being applied, over the rows of a
@@ -322,22 +323,24 @@ func (p *pending) Get(key []byte) ([]byte, bool, error) {
 	return p.view.Get(key)
 }
 
-// Set gives key the value, which it keeps.
+// Set gives key the value.
 func (p *pending) Set(key, value []byte) error {
-	p.rows[string(key)] = change{value, true}
-	if p.batch != nil {
-		return p.batch.Set(key, value)
-	}
-	return nil
+	return p.Keep(string(key), slices.Clone(value), false)
 }
 
 // Delete removes key.
-func (p *pending) Delete(key []byte) error {
-	p.rows[string(key)] = change{}
-	if p.batch != nil {
-		return p.batch.Delete(key)
+func (p *pending) Delete(key []byte) error { return p.Keep(string(key), nil, true) }
+
+// Keep implements kv.Keeper.
+func (p *pending) Keep(key string, value []byte, deleted bool) error {
+	p.rows[key] = change{value, !deleted}
+	switch {
+	case p.batch == nil:
+		return nil
+	case deleted:
+		return p.batch.Delete([]byte(key))
 	}
-	return nil
+	return p.batch.Set([]byte(key), value)
 }
 
 // Scan yields the rows whose keys lie in [lo, hi), in order. Of contents that are

@@ -56,23 +56,48 @@ func (o *Overlay) put(key []byte, c change) {
 		o.rows[string(key)] = c
 		return
 	}
-	k := string(key)
-	o.rows[k] = c
-	o.order = append(o.order, k)
+	o.add(string(key), c)
+}
+
+func (o *Overlay) add(key string, c change) {
+	o.rows[key] = c
+	o.order = append(o.order, key)
+}
+
+// Keep gives key the value, or removes it, without copying the value: it belongs to o
+// from here on.
+func (o *Overlay) Keep(key string, value []byte, deleted bool) error {
+	o.size += len(key) + len(value)
+	c := change{value: value, deleted: deleted}
+	if _, known := o.rows[key]; known {
+		o.rows[key] = c
+		return nil
+	}
+	o.add(key, c)
+	return nil
+}
+
+// Keeper is a Writer that takes values over.
+type Keeper interface {
+	Keep(key string, value []byte, deleted bool) error
 }
 
 // Len returns about how many bytes the changes take.
 func (o *Overlay) Len() int { return o.size }
 
 // Merge makes the changes on w, in the order in which their keys were first
-// changed, and empties o.
+// changed, and empties o. A Keeper is handed the values.
 func (o *Overlay) Merge(w Writer) error {
+	k, keeps := w.(Keeper)
 	for _, key := range o.order {
 		c := o.rows[key]
 		var err error
-		if c.deleted {
+		switch {
+		case keeps:
+			err = k.Keep(key, c.value, c.deleted)
+		case c.deleted:
 			err = w.Delete([]byte(key))
-		} else {
+		default:
 			err = w.Set([]byte(key), c.value)
 		}
 		if err != nil {

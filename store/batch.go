@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func (b *Batch) put(name string, r io.Reader, opts PutOptions) error {
 		b.add(p)
 		return nil
 	}
-	p, err := b.s.smallPut(name, head.data, opts)
+	p, err := b.s.smallPut(b.ctx, name, head.data, opts)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (b *Batch) pack(p *Put, data []byte) error {
 	k := b.packing
 	p.Upload, p.Offset = k.upload, k.index.at
 	if _, err := k.pw.Write(data); err != nil {
-		return err
+		return cmp.Or(b.ctx.Err(), err) // its end closes the pipe, which says no more than that
 	}
 	k.index.at += p.Size
 	k.index.add(k.upload, p)

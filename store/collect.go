@@ -209,7 +209,9 @@ func (s *Store) orphan(ctx context.Context, d *disk, k parsedKey) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	named := k.shard < len(e.Shards) && e.Upload == k.upload && e.Epoch == k.epoch &&
+	// A shard that is missing has no blob: one of its key came of a commit that nobody
+	// waited for. The repair writes the next generation.
+	named := k.shard < len(e.Shards) && e.Upload == k.upload && e.Epoch == k.epoch && !e.Shards[k.shard].Missing &&
 		e.Shards[k.shard].Backend == d.id && e.Shards[k.shard].Generation == k.generation
 	return !named, nil
 }

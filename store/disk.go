@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,15 +13,17 @@ import (
 )
 
 const (
-	usageFor   = 2 * time.Second // how long a reading of free space is good
-	retryAfter = 5 * time.Second // before a backend that is off is tried again
-	failLimit  = 3               // failures in a row that take a backend off
+	usageFor   = 2 * time.Second  // how long a reading of free space is good
+	retryAfter = 5 * time.Second  // before a backend that is off is tried again
+	failLimit  = 3                // failures in a row that take a backend off
+	usageTime  = 10 * time.Second // for an answer about free space
 	hedgeLeast = 20 * time.Millisecond
 )
 
 // disk is a backend and what the store knows of its health. A backend that
 // failed failLimit times in a row, or said that it is unavailable, is off: new
-// extents avoid it, and it is tried again from time to time.
+// extents avoid it, and it is tried again from time to time. So do they one that does
+// not come back from a call.
 type disk struct {
 	Backend
 	id    BackendID
@@ -32,23 +35,8 @@ type disk struct {
 	asked time.Time // of usage, or of the last try while off
 	known bool      // usage was read, or could not be
 	fails int
-	off   error // why the backend is not used for new extents
-}
-
-// create starts a blob.
-func (d *disk) create(ctx context.Context, key BackendKey) (BackendWriter, error) {
-	w, err := d.Create(ctx, key)
-	if err != nil {
-		d.saw(err) // only a commit shows that the backend is well
-	}
-	return w, err
-}
-
-// commit commits a blob.
-func (d *disk) commit(w BackendWriter) error {
-	err := w.Commit()
-	d.saw(err)
-	return err
+	off   error          // why the backend is not used for new extents
+	left  map[*call]bool // calls that nobody waits for any more
 }
 
 // saw takes note of how an operation ended. Errors that say nothing of the
@@ -80,9 +68,20 @@ func (d *disk) target(ctx context.Context, reserve float64) (Target, bool) {
 		u, err := d.Usage(ctx)
 		d.learned(u, err, ctx.Err() != nil)
 	}
+	hangs := d.hangs()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, d.off == nil
+	return Target{ID: d.id, Free: d.usage.Free - int64(reserve*float64(d.usage.Total))}, d.off == nil && hangs == nil
+}
+
+// Usage is that of the backend, as far as it answers.
+func (d *disk) Usage(ctx context.Context) (Usage, error) {
+	var u Usage
+	_, err := d.await(ctx, usageTime, "usage", "", func() (err error) { u, err = d.Backend.Usage(ctx); return err }, nil)
+	if err != nil {
+		return Usage{}, err // u may be written to yet
+	}
+	return u, nil
 }
 
 // learned takes note of an answer of Usage. One that was given up on says nothing of
@@ -126,14 +125,24 @@ func (d *disk) wrote(n int64) {
 	d.mu.Unlock()
 }
 
-// place chooses backends for the shards of an extent of so many bytes.
-func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64) ([]BackendID, error) {
+// place chooses backends for the shards of an extent of so many bytes; first says that
+// its stream begins with it. The code of a stream stays as it was chosen at its beginning:
+// when backends fail later, shards that find no place on the others are placed on the
+// failed ones, where they cannot be written, and are missing.
+func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64, first bool) ([]BackendID, error) {
 	targets := s.targets(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err // what backends did not answer then says nothing of them
+	}
 	if least := min(2, s.registered()); len(targets) < least {
 		return nil, fmt.Errorf("%w: %d of %d backends can be written to, %d are needed: %w", ErrUnavailable, len(targets), s.registered(), least, s.ill())
 	}
 	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
-	places, err := Place(id, ref.code.Shards(), ref.policy.per(ref.code.Shards(), s.registered()), need, targets)
+	per := ref.policy.per(ref.code.Shards(), s.registered())
+	places, err := Place(id, ref.code.Shards(), per, need, targets)
+	if err != nil && !first {
+		places, err = Place(id, ref.code.Shards(), per, need, append(targets, s.failed(targets, int64(per)*need)...))
+	}
 	if err == nil {
 		for _, p := range places {
 			s.disks[p].wrote(need)
@@ -153,6 +162,16 @@ func (s *Store) targets(ctx context.Context) []Target {
 	return list
 }
 
+// failed returns the backends that are not among targets, each with so much room.
+func (s *Store) failed(targets []Target, room int64) (list []Target) {
+	for id := range s.disks {
+		if !slices.ContainsFunc(targets, func(t Target) bool { return t.ID == id }) {
+			list = append(list, Target{ID: id, Free: room})
+		}
+	}
+	return list
+}
+
 // ill returns why backends are not used for new extents.
 func (s *Store) ill() error {
 	var errs []error
@@ -160,9 +179,10 @@ func (s *Store) ill() error {
 		errs = append(errs, absent(id).gone())
 	}
 	for _, d := range s.disks {
+		hangs := d.hangs()
 		d.mu.Lock()
-		if d.off != nil {
-			errs = append(errs, fmt.Errorf("backend %v: %w", d.id, d.off))
+		if err := cmp.Or(hangs, d.off); err != nil {
+			errs = append(errs, fmt.Errorf("backend %v: %w", d.id, err))
 		}
 		d.mu.Unlock()
 	}

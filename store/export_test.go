@@ -177,3 +177,10 @@ func CutLines(b []byte, n int) (pieces [][]byte, hash frame.Hash, err error) {
 
 // MaxExtents is how many extents an object may have.
 const MaxExtents = maxExtents
+
+// SlabsOff returns the bytes of slabs that backends have which do not answer.
+func (s *Store) SlabsOff() int64 {
+	s.slabs.mu.Lock()
+	defer s.slabs.mu.Unlock()
+	return s.slabs.off
+}

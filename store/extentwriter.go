@@ -17,6 +17,7 @@ import (
 // for each shard. The slab budget of the store bounds how many are under way.
 type extentWriter struct {
 	s       *Store
+	ctx     context.Context // of the put
 	ref     stream
 	e       Extent
 	limit   int64 // bytes the extent may grow to
@@ -276,17 +277,21 @@ func (w *extentWriter) finish(err error) error {
 	if err != nil {
 		return err
 	}
-	return w.s.enough(w.e.Code, errs)
+	return w.s.enough(w.ctx, w.e.Code, errs)
 }
 
 // enough decides whether an extent may be acknowledged although some of its shards
-// could not be written: k+1 must be, none for want of space.
-func (s *Store) enough(c erasure.Code, errs []error) error {
+// could not be written: k+1 must be, none for want of space. That its context has ended
+// makes a put fail, whether the backends took notice or not.
+func (s *Store) enough(ctx context.Context, c erasure.Code, errs []error) error {
 	if len(errs) == 0 {
 		return nil
 	}
 	all := errors.Join(errs...)
-	if errors.Is(all, ErrNoSpace) || errors.Is(all, context.Canceled) || c.Shards()-len(errs) < c.K+1 || s.opts.WriteAll {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%d of %d shards were not written: %w: %w", len(errs), c.Shards(), ctx.Err(), all)
+	}
+	if errors.Is(all, ErrNoSpace) || c.Shards()-len(errs) < c.K+1 || s.opts.WriteAll {
 		return fmt.Errorf("%d of %d shards could not be written: %w", len(errs), c.Shards(), all)
 	}
 	return nil
@@ -312,5 +317,5 @@ func (w *extentWriter) failure() error {
 			errs = append(errs, *err)
 		}
 	}
-	return w.s.enough(w.ref.code, errs)
+	return w.s.enough(w.ctx, w.ref.code, errs)
 }

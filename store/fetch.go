@@ -38,7 +38,7 @@ func (f *stripeFetch) ask(ctx context.Context, column int) {
 	f.errands = append(f.errands, way)
 	f.pending++
 	s.open.retain(x)
-	s.spawn(func(err error) {
+	s.spawnRead(func(err error) {
 		defer s.open.put(x)
 		p := piece{column: column, err: err}
 		defer func() {
@@ -96,6 +96,7 @@ func (s *Store) readBlockOnce(ctx context.Context, x *handle, b int) (piece, err
 		s.stats.hedged.Add(1)
 	case <-ctx.Done():
 		return piece{}, ctx.Err()
+	case <-s.ctx.Done():
 	}
 	return f.run(ctx)
 }
@@ -202,6 +203,8 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 			}
 		case <-ctx.Done():
 			return piece{}, ctx.Err()
+		case <-f.s.ctx.Done():
+			return piece{}, f.lost()
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (f *fetch) readColumn(ctx context.Context, c int, ch chan<- columnRead) *er
 	way := &errand{d: f.s.disk(f.x.e.Shards[c].Backend)}
 	f.s.open.retain(f.x)
 	f.slab.refs.Add(1)
-	f.s.spawn(func(err error) {
+	f.s.spawnRead(func(err error) {
 		defer f.s.open.put(f.x)
 		defer f.slab.release()
 		out := columnRead{column: c, err: err}

@@ -256,6 +256,8 @@ func (s *Store) raceTables(ctx context.Context, x *handle) (errs []error, ok boo
 			ask()
 		case <-ctx.Done():
 			return errs, false
+		case <-s.ctx.Done():
+			return errs, false
 		}
 	}
 	return errs, false
@@ -264,7 +266,7 @@ func (s *Store) raceTables(ctx context.Context, x *handle) (errs []error, ok boo
 // askTable reads the table of shard i in a goroutine, which sends it to ch.
 func (s *Store) askTable(ctx context.Context, x *handle, i int, ch chan<- tableRead) {
 	s.open.retain(x)
-	s.spawn(func(err error) {
+	s.spawnRead(func(err error) {
 		defer s.open.put(x)
 		t := tableRead{i: i, err: err}
 		if err == nil {

@@ -99,7 +99,7 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 	x.stale.Store(true)
 	s.open.drop(e.ID)
 	if !old.Missing {
-		s.removeBlob(old.Backend, x.e.Key(i))
+		s.removeLoose(old.Backend, x.e.Key(i))
 	}
 	s.stats.repaired.Add(1)
 	s.log.Info("shard repaired", "extent", e.ID, "shard", i, "generation", next.Generation, "blocks", n)
@@ -110,7 +110,8 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 }
 
 // removeBlob removes a blob that no record names. One that stays is an orphan for
-// the collection.
+// the collection. The next repair may use its key again: so nothing is left behind that
+// could yet remove it then.
 func (s *Store) removeBlob(id BackendID, key BackendKey) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
 	defer cancel()
@@ -144,33 +145,36 @@ func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st 
 
 // copyShard writes header, blocks and the rest to a new blob and commits it.
 func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, parts *shardParts) (n int, err error) {
-	out, err := d.create(ctx, e.Key(i))
+	out, err := d.newBlob(ctx, e.Key(i))
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		if err != nil {
-			out.Abort()
+			out.abort()
 		}
 	}()
+	put := func(b []byte) error { _, err := out.write(b, nil); return err }
 	h := headerOf(s.storeID, e, i)
 	buf := frame.Aligned(max(pieceStripes*BlockSize, headerSize))
-	if _, err = out.Write(appendHeader(buf[:0], &h)); err != nil {
+	if err = put(appendHeader(buf[:0], &h)); err != nil {
 		return 0, err
 	}
-	if n, err = s.copyBlocks(ctx, out, x, i, st, buf); err != nil {
+	if n, err = s.copyBlocks(ctx, put, x, i, st, buf); err != nil {
 		return n, err
 	}
-	if err = parts.write(out, h, e.carries(i)); err != nil {
+	if err = parts.write(put, h, e.carries(i)); err != nil {
 		return n, err
 	}
-	// A crash before Commit leaves nothing visible.
-	return n, d.commit(out)
+	// A crash before Commit leaves nothing visible. A commit that is left behind, and
+	// comes true, leaves an orphan: it is not removed at once, since another repair may
+	// have written under the same key meanwhile.
+	return n, out.commit(nil)
 }
 
 // copyBlocks writes the column of shard i: blocks that are sound as they are, the
 // others computed from their stripe. Every block is verified before it is written.
-func (s *Store) copyBlocks(ctx context.Context, out BackendWriter, x *handle, i int, st *shardState, buf []byte) (computed int, err error) {
+func (s *Store) copyBlocks(ctx context.Context, put func([]byte) error, x *handle, i int, st *shardState, buf []byte) (computed int, err error) {
 	var r BackendReader
 	if st.blocks < x.g.Stripes() {
 		if r, err = s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true}); err == nil {
@@ -198,7 +202,7 @@ func (s *Store) copyBlocks(ctx context.Context, out BackendWriter, x *handle, i 
 		if err := work.Wait(); err != nil {
 			return computed, err
 		}
-		if _, err := out.Write(buf[:size]); err != nil {
+		if err := put(buf[:size]); err != nil {
 			return computed, err
 		}
 	}
@@ -244,8 +248,7 @@ func (s *Store) partsOf(ctx context.Context, x *handle, e *Extent) (*shardParts,
 // write writes the parts for the shard with this header. That manifests which are
 // copied from another shard are still what they were is known when what was written is
 // read back.
-func (p *shardParts) write(out BackendWriter, h header, carries bool) error {
-	put := func(b []byte) error { _, err := out.Write(b); return err }
+func (p *shardParts) write(put func([]byte) error, h header, carries bool) error {
 	if err := put(p.table); err != nil {
 		return err
 	}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/blockframe/blockframe/erasure"
@@ -63,12 +65,12 @@ func (s *Store) put(ctx context.Context, name string, r io.Reader, opts PutOptio
 	if !head.whole {
 		return s.putStream(ctx, name, head.reader(r), opts)
 	}
-	p, err := s.smallPut(name, head.data, opts)
+	p, err := s.smallPut(ctx, name, head.data, opts)
 	if err != nil {
 		return Object{}, err
 	}
 	if len(head.data) > MaxInline {
-		return s.group.put(ctx, p, head.data)
+		return s.putSmall(ctx, p, head)
 	}
 	p.Inline = head.data
 	return s.commitPut(ctx, p)
@@ -100,11 +102,11 @@ func (s *Store) admit(name string, opts PutOptions) error {
 }
 
 // smallPut returns the command for content that is in memory.
-func (s *Store) smallPut(name string, data []byte, opts PutOptions) (Put, error) {
+func (s *Store) smallPut(ctx context.Context, name string, data []byte, opts PutOptions) (Put, error) {
 	size := int64(len(data))
 	policy := Choose(s.opts.Policies(), name, size)
 	p := Put{Name: name, Attr: opts.Attr, Policy: policy.Name, ID: ID(frame.Sum(data)), Size: size,
-		Upload: newUploadID(), Expect: opts.Expect, Code: s.copies(policy)}
+		Upload: newUploadID(), Expect: opts.Expect, Code: s.copies(ctx, policy)}
 	return p, opts.check(p.ID, size)
 }
 
@@ -117,6 +119,45 @@ func (o PutOptions) check(id ID, size int64) error {
 		return fmt.Errorf("%w: the source hashes to %v, expected %v", ErrCorrupt, id, o.ID)
 	}
 	return nil
+}
+
+// putSmall stores content that shares a pack with others. The group that takes it goes
+// on with it when ctx ends: if it does not say soon what became of it, that is
+// uncertain.
+func (s *Store) putSmall(ctx context.Context, p Put, h *head) (Object, error) {
+	if ctx.Done() == nil {
+		return s.group.put(ctx, p, h.data)
+	}
+	mine := *h // what the caller of Put has may change when Put returns, and is not used then
+	h.free = nil
+	p.Attr.Xattrs = cloneXattrs(p.Attr.Xattrs)
+	ended := make(chan outcome, 1)
+	go func() {
+		defer mine.release()
+		obj, err := s.group.put(ctx, p, mine.data)
+		ended <- outcome{obj, err}
+	}()
+	select {
+	case out := <-ended:
+		return out.obj, out.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(leaveTime)
+	defer grace.Stop()
+	select {
+	case out := <-ended:
+		return out.obj, out.err
+	case <-grace.C:
+		return Object{}, fmt.Errorf("%w: a backend does not answer: %w", ErrUncertain, ctx.Err())
+	}
+}
+
+func cloneXattrs(m map[string][]byte) map[string][]byte {
+	m = maps.Clone(m)
+	for k, v := range m {
+		m[k] = bytes.Clone(v)
+	}
+	return m
 }
 
 // putStream stores content that is too long to be held.
@@ -207,21 +248,33 @@ func (s *Store) code(ctx context.Context, p Policy) erasure.Code {
 
 // copies returns the code of small packs: as many copies as the policy's code can
 // lose shards, and one more.
-func (s *Store) copies(p Policy) erasure.Code {
-	return erasure.Code{K: 1, M: s.code(s.ctx, p).M}
+func (s *Store) copies(ctx context.Context, p Policy) erasure.Code {
+	return erasure.Code{K: 1, M: s.code(ctx, p).M}
 }
 
 // discard removes blobs that no record can name. What cannot be removed now is
 // collected later.
 func (s *Store) discard(extents []Extent) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
-	defer cancel()
 	for i := range extents {
-		for j, sh := range extents[i].Shards {
-			if err := s.disk(sh.Backend).Remove(ctx, extents[i].Key(j)); err != nil {
-				s.log.Warn("leftover of a failed put stays until it is collected", "key", extents[i].Key(j), "err", err)
-			}
-		}
+		e := &extents[i]
+		s.eachShard(len(e.Shards), func(j int) { s.removeLoose(e.Shards[j].Backend, e.Key(j)) })
+	}
+}
+
+// removeLoose removes a blob that no record names, under a key that nothing will be
+// written to any more: so it does not matter when a backend gets to it. One that stays
+// is an orphan for the collection.
+func (s *Store) removeLoose(id BackendID, key BackendKey) {
+	d := s.disk(id)
+	wait, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), leaveTime)
+	defer cancel()
+	_, err := d.await(wait, stallTime, "remove", key, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
+		defer cancel()
+		return d.Remove(ctx, key)
+	}, nil)
+	if err != nil {
+		s.log.Warn("leftover blob stays until it is collected", "key", key, "err", err)
 	}
 }
 

@@ -16,7 +16,7 @@ type readahead struct {
 	r      *Reader
 	c      Content // where the content was when it started
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel func()
 	next   int64    // position in the content of the next fetch to start
 	grow   int      // stripes of that fetch
 	queue  []*fetch // in order; the first is the one being read
@@ -25,7 +25,8 @@ type readahead struct {
 // startAhead begins to fetch at the reader's position.
 func (r *Reader) startAhead(c Content, grow int) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	r.ahead = &readahead{r: r, c: c, ctx: ctx, cancel: cancel, next: r.pos, grow: grow}
+	keep := context.AfterFunc(r.s.ctx, cancel) // a store that closes waits for nobody
+	r.ahead = &readahead{r: r, c: c, ctx: ctx, cancel: func() { keep(); cancel() }, next: r.pos, grow: grow}
 }
 
 // stopAhead ends what is under way. Its memory comes back when it has ended.

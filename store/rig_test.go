@@ -176,19 +176,30 @@ func content(seed uint64, n int) []byte {
 // eventually waits until something that is under way has happened.
 func eventually(t testing.TB, ok func() bool, format string, args ...any) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); runtime.Gosched() {
-		if time.Now().After(end) {
+	for late := patience(); !ok(); runtime.Gosched() {
+		if late() {
 			t.Fatalf(format, args...)
 		}
+	}
+}
+
+// patience reports when it is over: after five seconds, or in a bubble, where time stands
+// still for who does not wait, after some turns of the others.
+func patience() (late func() bool) {
+	began, turns := time.Now(), 0
+	return func() bool {
+		turns++
+		waited := time.Since(began)
+		return waited > 5*time.Second || waited == 0 && turns > 100_000
 	}
 }
 
 // requireNoGoroutines fails when a goroutine of package store is left.
 func requireNoGoroutines(t testing.TB) {
 	t.Helper()
-	end := time.Now().Add(5 * time.Second)
+	late := patience()
 	for left := goroutines(); left != ""; left = goroutines() {
-		if time.Now().After(end) {
+		if late() {
 			t.Fatalf("goroutines are left:\n%s", left)
 		}
 		runtime.Gosched()

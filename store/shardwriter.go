@@ -40,8 +40,9 @@ type shardWriter struct {
 	done   chan struct{}
 	err    error                 // valid once done is closed
 	failed atomic.Pointer[error] // the same, as soon as it is known
-	out    BackendWriter
-	buf    *[]byte // gathered, not written yet: (*buf)[:n]
+	out    *blobWriter           // nil if there is none
+	slab   *slab                 // that is being written from
+	buf    *[]byte               // gathered, not written yet: (*buf)[:n]
 	n      int
 }
 
@@ -50,15 +51,21 @@ func newShardWriter(w *extentWriter, i int, d *disk) *shardWriter {
 }
 
 // run writes header, blocks and what follows them, then commits. After an error
-// it goes on taking jobs, so that nobody waits for it, and aborts.
+// it goes on taking jobs, so that nobody waits for it, and aborts. A backend that does
+// not come back from a call is such an error: the call is left behind, with the slab
+// that it reads from.
 func (sw *shardWriter) run(ctx context.Context) {
 	defer close(sw.done)
 	pool := gatherPool(sw.length)
 	sw.buf = pool.Get().(*[]byte)
-	defer pool.Put(sw.buf)
+	defer func() {
+		if sw.buf != nil {
+			pool.Put(sw.buf)
+		}
+	}()
 	sw.key = sw.w.e.Key(sw.index)
 	h := headerOf(sw.w.s.storeID, &sw.w.e, sw.index)
-	sw.try(func() (err error) { sw.out, err = sw.disk.create(ctx, sw.key); return err })
+	sw.try(func() (err error) { sw.out, err = sw.disk.newBlob(ctx, sw.key); return err })
 	sw.write(appendHeader(make([]byte, 0, headerSize), &h))
 	k := sw.w.ref.code.K
 	for j := range sw.jobs {
@@ -68,8 +75,12 @@ func (sw *shardWriter) run(ctx context.Context) {
 		}
 		<-j.ready
 		n := frame.Align(int64(j.columnLen(sw.index, k)))
+		sw.slab = j.slab
 		sw.write(j.slab.column(sw.index)[:n])
-		j.slab.release()
+		if sw.slab != nil {
+			sw.slab.release()
+			sw.slab = nil
+		}
 	}
 	sw.end(h)
 }
@@ -82,12 +93,22 @@ func (sw *shardWriter) end(h header) {
 		if sw.err == nil {
 			// A crash before Commit leaves nothing visible; after it, a whole blob
 			// that no record names.
-			sw.try(func() error { return sw.disk.commit(sw.out) })
-			return
+			sw.try(func() error { return sw.out.commit(sw.remove) })
 		}
 	}
 	if sw.out != nil {
-		sw.out.Abort()
+		sw.out.abort()
+	}
+}
+
+// remove removes the blob of a commit that was left behind and came true after all. No
+// record names it: if there is one of the extent, it says that the shard is missing,
+// and a repair writes it under another key. If the blob stays, it is collected.
+func (sw *shardWriter) remove(err error) {
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(sw.w.s.ctx), discardTime)
+		defer cancel()
+		sw.disk.Remove(ctx, sw.key)
 	}
 }
 
@@ -105,8 +126,13 @@ func (sw *shardWriter) try(f func() error) {
 // write gathers b, or writes it with what was gathered before. len(b) is a
 // multiple of the grid.
 func (sw *shardWriter) write(b []byte) {
+	if sw.err != nil {
+		return
+	}
 	if sw.n+len(b) > len(*sw.buf) {
-		sw.flush()
+		if sw.flush(); sw.err != nil {
+			return
+		}
 		if len(b) >= len(*sw.buf) {
 			sw.put(b)
 			return
@@ -124,9 +150,17 @@ func (sw *shardWriter) flush() {
 
 func (sw *shardWriter) put(b []byte) {
 	sw.try(func() error {
-		_, err := sw.out.Write(b)
-		if err != nil {
-			sw.disk.saw(err)
+		sl := sw.slab
+		left, err := sw.out.write(b, func() {
+			if sl != nil {
+				sl.release()
+			}
+		})
+		if left {
+			sw.slab, sw.buf = nil, nil // they are read from still
+			if sl != nil {
+				sl.writeOff()
+			}
 		}
 		return err
 	})

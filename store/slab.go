@@ -25,6 +25,8 @@ type slab struct {
 	pool    *slabs
 	loan    int64        // bytes taken from the budget
 	reader  bool         // by a reader
+	off     bool         // written off; guarded by pool.mu
+	back    bool         // given back; guarded by pool.mu
 	refs    atomic.Int32 // writers or readers that still need buf
 }
 
@@ -47,8 +49,16 @@ func (s *slab) release() {
 	}
 }
 
+// writeOff gives the budget back what the slab took of it, although a call of a backend
+// that does not answer has the memory: else a few of these would hold up all others.
+// The memory itself is not lent again before the call ends.
+func (s *slab) writeOff() { s.pool.writeOff(s) }
+
 // slabs is the one memory budget of a store for stripes under way. Memory that is
 // not in use is kept for the next slab of the same size, within the budget.
+//
+// Memory that was written off comes on top of it, as much as the budget once more at
+// most: what would exceed that stays on loan.
 //
 // Readers hold what they fetched for as long as whoever reads takes, and that may be
 // a put which waits for memory. So they never wait, and never have more than half,
@@ -56,7 +66,7 @@ func (s *slab) release() {
 // puts alone.
 //
 // Invariants, in bytes: lent + idle ≤ budget, where lent is what sem has given out;
-// toReaders ≤ forReaders.
+// toReaders ≤ forReaders; off ≤ budget.
 type slabs struct {
 	budget     int64
 	forReaders int64
@@ -66,6 +76,7 @@ type slabs struct {
 	bytes      int64 // idle
 	lent       int64
 	toReaders  int64 // of lent
+	off        int64 // written off, and not given back yet
 }
 
 // newSlabs returns a budget of at least a stripe of the widest code.
@@ -243,15 +254,39 @@ func (p *slabs) put(s *slab) {
 	}
 	n := int64(cap(s.buf))
 	p.mu.Lock()
-	p.lent -= n
-	if s.reader {
-		p.toReaders -= n
+	defer p.mu.Unlock()
+	s.back = true
+	if s.off {
+		p.off -= n
+	} else {
+		p.giveBack(s, n)
 	}
 	if p.lent+p.bytes+n <= p.budget {
 		p.idle[int(n)] = append(p.idle[int(n)], s.buf[:n])
 		p.bytes += n
 	}
-	p.mu.Unlock()
 	s.buf = nil // a use after release is a nil slice, not another stream's data
+}
+
+// giveBack takes the n bytes of a slab off what is lent. p.mu is held.
+func (p *slabs) giveBack(s *slab, n int64) {
+	p.lent -= n
+	if s.reader {
+		p.toReaders -= n
+	}
 	p.sem.Release(s.loan)
+}
+
+// writeOff takes a slab off what is lent, unless it was given back, or too much is off
+// already.
+func (p *slabs) writeOff(s *slab) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := int64(cap(s.buf))
+	if s.loan == 0 || s.back || s.off || p.off+n > p.budget {
+		return
+	}
+	s.off = true
+	p.off += n
+	p.giveBack(s, n)
 }

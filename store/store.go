@@ -66,10 +66,12 @@ type Store struct {
 	ctx       context.Context // ends when the store closes
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
-	beginning sync.Mutex // one tries to begin an epoch on a disk that was full
+	reads     sync.WaitGroup // of backends, for readers
+	beginning sync.Mutex     // one tries to begin an epoch on a disk that was full
 
 	gate   sync.RWMutex // held while wg grows; Close takes it to end that
-	closed sync.Once
+	once   sync.Once
+	closed error // valid once Close returned
 }
 
 // New opens the store over its backends and begins an open epoch. Uploads of
@@ -141,33 +143,67 @@ func newStore(opts Options) *Store {
 	return s
 }
 
-const discardTime = 10 * time.Second // spent on removing the blobs of a failed put
+const (
+	discardTime = 10 * time.Second // spent on removing the blobs of a failed put
+	closeTime   = 10 * time.Second // that Close waits for background work
+)
 
 // Close ends background work and waits for it. It is never needed for
 // durability. Readers that are open fail from here on.
+//
+// A call that a backend does not come back from is not waited for longer than a second:
+// it ends when the backend lets it, and leaves nothing that a record names. If background
+// work does not end within ten seconds all the same, the error says so, and matches
+// ErrUnavailable.
 func (s *Store) Close() error {
-	s.closed.Do(func() {
-		s.damage.flush(context.Background())
-		s.gate.Lock()
-		s.cancel()
-		s.gate.Unlock()
-		s.wg.Wait()
-		s.open.close()
-		s.cache.drop()
-	})
-	return nil
+	s.once.Do(func() { s.closed = s.shut() })
+	return s.closed
 }
 
-// spawn runs f in a goroutine that Close waits for. After Close f is called at once
-// with fs.ErrClosed, else with nil.
-func (s *Store) spawn(f func(err error)) {
+func (s *Store) shut() (err error) {
+	s.damage.flush(context.Background())
+	s.gate.Lock()
+	s.cancel()
+	s.gate.Unlock()
+	if !endsWithin(&s.wg, closeTime) {
+		err = fmt.Errorf("close store: %w: background work does not end: a backend does not answer", ErrUnavailable)
+	}
+	endsWithin(&s.reads, leaveTime)
+	s.open.close()
+	s.cache.drop()
+	return err
+}
+
+// endsWithin waits for a group, at most so long, and reports whether it ended.
+func endsWithin(wg *sync.WaitGroup, d time.Duration) bool {
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// spawn runs f in a goroutine that Close waits for: it ends soon when the context of the
+// store does. After Close f is called at once with fs.ErrClosed, else with nil.
+func (s *Store) spawn(f func(err error)) { s.spawnIn(&s.wg, f) }
+
+// spawnRead is spawn for a read of a backend, which may not come back: Close does not
+// wait for that.
+func (s *Store) spawnRead(f func(err error)) { s.spawnIn(&s.reads, f) }
+
+func (s *Store) spawnIn(wg *sync.WaitGroup, f func(err error)) {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if s.ctx.Err() != nil {
 		f(fmt.Errorf("store: %w", fs.ErrClosed))
 		return
 	}
-	s.wg.Go(func() { f(nil) })
+	wg.Go(func() { f(nil) })
 }
 
 // Epoch returns the open epoch of the store.

@@ -169,14 +169,14 @@ func (s *Store) newExtentWriter(ctx context.Context, ref stream, before *series)
 	if err != nil {
 		return nil, err
 	}
-	w := &extentWriter{s: s, ref: ref, coder: coder, e: Extent{
+	w := &extentWriter{s: s, ctx: ctx, ref: ref, coder: coder, e: Extent{
 		Upload: ref.upload, Ordinal: before.n, Offset: before.length, Kind: ref.kind, Code: ref.code,
 		BlockSize: BlockSize, CodeID: codeReedSolomon, Epoch: s.epoch,
 	}}
 	rand.Read(w.e.ID[:])
 	w.limit = ref.extent(s.mostExtents)
 	w.builder = merkle.NewBuilder(w.e.Offset, BlockSize)
-	places, err := s.place(ctx, w.e.ID, ref, w.expected())
+	places, err := s.place(ctx, w.e.ID, ref, w.expected(), before.n == 0)
 	if err != nil {
 		return nil, err
 	}

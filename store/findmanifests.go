@@ -34,11 +34,7 @@ func (s *Store) findManifests(ctx context.Context, x *handle) (lines, error) {
 
 // readManifests returns the manifests part of shard i, which is sound now.
 func (s *Store) readManifests(ctx context.Context, x *handle, i int) (lines, error) {
-	r, err := x.blob(ctx, s, i)
-	if err != nil {
-		return lines{}, err
-	}
-	t, err := readTrailer(r)
+	t, err := s.trailerOf(ctx, x, i)
 	if err != nil {
 		return lines{}, err
 	}
@@ -52,10 +48,14 @@ func (s *Store) readManifests(ctx context.Context, x *handle, i int) (lines, err
 		buf := frame.Aligned(int(min(linePiece, t.manifests.len)))
 		for at := int64(0); at < t.manifests.len; at += linePiece {
 			b := buf[:min(linePiece, t.manifests.len-at)]
-			if _, err := readFull(r, b, t.manifests.off+at); err != nil {
+			err := s.withBlob(ctx, x, i, func(r BackendReader) error {
+				_, err := readFull(r, b, t.manifests.off+at)
 				return err
+			})
+			if err == nil {
+				err = add(b)
 			}
-			if err := add(b); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -66,6 +66,16 @@ func (s *Store) readManifests(ctx context.Context, x *handle, i int) (lines, err
 	}
 	l.at = t.packMani
 	return l, err
+}
+
+// trailerOf returns the trailer of shard i.
+func (s *Store) trailerOf(ctx context.Context, x *handle, i int) (trailer, error) {
+	var t trailer
+	err := s.withBlob(ctx, x, i, func(r BackendReader) (err error) { t, err = readTrailer(r); return err })
+	if err != nil {
+		return trailer{}, err // t may be written to yet
+	}
+	return t, nil
 }
 
 // unpackManifests finds the manifests in the stream of a pack, where they are the last

@@ -337,6 +337,72 @@ func TestBackendHangsInTheMiddleOfAStream(t *testing.T) {
 	})
 }
 
+// A put of what is stored already reads that back, and does not wait for a backend that
+// hangs in that either.
+func TestHungBackendIsNotTrusted(t *testing.T) {
+	for _, kind := range []mem.Kind{mem.Open, mem.Read} {
+		for _, cancelled := range []bool{false, true} {
+			t.Run(fmt.Sprint(kind, cancelled), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, 4, uncached(2, 2, miB))
+					data := content(1, 700_000)
+					r.put("x", data)
+					release, struck := hang(r.mems[0], kind)
+					defer release()
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					began := time.Now()
+					if cancelled {
+						go func() { <-struck; time.Sleep(time.Second); cancel() }()
+					}
+					_, err := r.Put(ctx, "y", bytes.NewReader(data), store.PutOptions{Expect: store.AnyVersion})
+					if cancelled {
+						require.ErrorIs(t, err, context.Canceled)
+						require.LessOrEqual(t, time.Since(began), 5*time.Second)
+						return
+					}
+					require.NoError(t, err)
+					require.LessOrEqual(t, time.Since(began), time.Minute)
+					r.reads(r.cat.names["y"], data)
+				})
+			})
+		}
+	}
+}
+
+// Scrub and repair do not wait for a backend that hangs: to them its shards are absent,
+// and everything else is looked at, and healed.
+func TestHungBackendIsAbsentToScrub(t *testing.T) {
+	for _, kind := range []mem.Kind{mem.Open, mem.Read} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 4, uncached(2, 2, miB))
+				data := content(1, 3*miB)
+				o := r.put("x", data)
+				e := r.extents(o)[1]
+				i := slices.IndexFunc(e.Shards, func(s store.Shard) bool { return s.Backend == r.mems[1].ID() })
+				r.mems[1].Flip(e.Key(i), page+5, 1)
+				release, _ := hang(r.mems[0], kind)
+				defer release()
+				began := time.Now()
+				rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true, Repair: true})
+				require.NoError(t, err)
+				require.LessOrEqual(t, time.Since(began), 3*time.Minute)
+				require.EqualValues(t, 3, rep.Absent, "%+v", rep)
+				require.EqualValues(t, 1, rep.Damaged)
+				require.EqualValues(t, 1, rep.Repaired)
+				release()
+				synctest.Wait()
+				require.Zero(t, r.SlabsOff())
+				_, err = r.Repair(t.Context())
+				require.NoError(t, err)
+				r.cleanScrub()
+				r.reads(o, data)
+			})
+		})
+	}
+}
+
 // The store closes although a backend hangs: in a put that was left behind, in a repair
 // that is under way, or in a read.
 func TestHungBackendDoesNotHoldUpClose(t *testing.T) {

@@ -175,17 +175,20 @@ func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i 
 // copyBlocks writes the column of shard i: blocks that are sound as they are, the
 // others computed from their stripe. Every block is verified before it is written.
 func (s *Store) copyBlocks(ctx context.Context, put func([]byte) error, x *handle, i int, st *shardState, buf []byte) (computed int, err error) {
-	var r BackendReader
+	var old *look
 	if st.blocks < x.g.Stripes() {
-		if r, err = s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true}); err == nil {
-			defer r.Close()
+		if old, err = s.lookAt(ctx, &x.e, i); err == nil {
+			defer old.close()
 		}
 	}
 	for lo := 0; lo < x.g.Stripes(); lo += pieceStripes {
 		n := min(pieceStripes, x.g.Stripes()-lo)
 		good := make([]bool, n)
-		if r != nil {
-			good = readColumn(r, x, i, lo, n, buf)
+		if old != nil {
+			_, err := old.do(ctx, func(r BackendReader) error { good = readColumn(r, x, i, lo, n, buf); return nil }, nil)
+			if err != nil {
+				return computed, err
+			}
 		}
 		var work errgroup.Group
 		work.SetLimit(4)

@@ -23,14 +23,13 @@ func (s *Store) mergeTable(ctx context.Context, x *handle) error {
 		return fmt.Errorf("%w: no shard has a table", ErrCorrupt)
 	}
 	merged := bytes.Clone(copies[0])
-	buf := frame.Aligned(BlockSize)
 	for at := 0; at < len(merged); at += 32 {
 		votes := map[frame.Hash]int{}
 		for _, c := range copies {
 			votes[frame.Hash(c[at:])]++
 		}
 		if len(votes) > 1 {
-			h := s.elect(ctx, x, at/32, votes, buf)
+			h := s.elect(ctx, x, at/32, votes)
 			copy(merged[at:], h[:])
 		}
 	}
@@ -44,14 +43,11 @@ func (s *Store) mergeTable(ctx context.Context, x *handle) error {
 // rawTable reads the table of shard i from where the record says that it must be,
 // unchecked.
 func (s *Store) rawTable(ctx context.Context, x *handle, i int, size int64) []byte {
-	r, err := x.blob(ctx, s, i)
-	if err != nil {
-		return nil
-	}
 	t := trailer{header: headerOf(s.storeID, &x.e, i), length: x.e.Length}
 	t.layout(size, 0)
 	raw := make([]byte, size)
-	if _, err := readFull(r, raw, t.table.off); err != nil {
+	err := s.withBlob(ctx, x, i, func(r BackendReader) error { _, err := readFull(r, raw, t.table.off); return err })
+	if err != nil {
 		return nil
 	}
 	return raw
@@ -59,9 +55,9 @@ func (s *Store) rawTable(ctx context.Context, x *handle, i int, size int64) []by
 
 // elect chooses the hash of table entry i: a copy that a readable block agrees
 // with is right, whatever the others say.
-func (s *Store) elect(ctx context.Context, x *handle, i int, votes map[frame.Hash]int, buf []byte) (best frame.Hash) {
+func (s *Store) elect(ctx context.Context, x *handle, i int, votes map[frame.Hash]int) (best frame.Hash) {
 	for h, n := range votes {
-		if s.witness(ctx, x, i, h, buf) {
+		if s.witness(ctx, x, i, h) {
 			return h
 		}
 		if n > votes[best] || n == votes[best] && bytes.Compare(h[:], best[:]) < 0 {
@@ -72,7 +68,7 @@ func (s *Store) elect(ctx context.Context, x *handle, i int, votes map[frame.Has
 }
 
 // witness reports whether the block of table entry i hashes to h.
-func (s *Store) witness(ctx context.Context, x *handle, i int, h frame.Hash, buf []byte) bool {
+func (s *Store) witness(ctx context.Context, x *handle, i int, h frame.Hash) bool {
 	trial := handle{e: x.e, g: x.g, table: x.table}
 	k, blocks := x.e.Code.K, x.g.Blocks()
 	column, stripe := i%k, i/k
@@ -86,12 +82,10 @@ func (s *Store) witness(ctx context.Context, x *handle, i int, h frame.Hash, buf
 		copy(trial.par[32*p:], h[:])
 	}
 	for c := column; c < len(x.e.Shards); c++ { // with k = 1, any copy will do
-		r, err := x.blob(ctx, s, c)
-		if err == nil {
-			b := buf[:x.g.ShardBlockLen(c, stripe)]
-			if _, err := readFull(r, b, headerSize+int64(stripe)*BlockSize); err == nil && trial.check(c, stripe, b) {
-				return true
-			}
+		b := make([]byte, x.g.ShardBlockLen(c, stripe))
+		err := s.withBlob(ctx, x, c, func(r BackendReader) error { _, err := readFull(r, b, headerSize+int64(stripe)*BlockSize); return err })
+		if err == nil && trial.check(c, stripe, b) {
+			return true
 		}
 		if k > 1 {
 			break

@@ -189,28 +189,27 @@ func (c *scrub) once(ctx context.Context, e Extent) (again bool, err error) {
 // look returns the state of every shard, and the stripes that cannot be decoded.
 func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error) {
 	states := make([]shardState, len(x.e.Shards))
-	readers := make([]BackendReader, len(states))
+	blobs := make([]*look, len(states))
 	defer func() {
-		for _, r := range readers {
-			if r != nil {
-				r.Close()
-			}
+		for _, l := range blobs {
+			l.close()
 		}
 	}()
 	c.s.eachShard(len(states), func(i int) {
-		r, err := c.s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true})
+		l, err := c.s.lookAt(ctx, &x.e, i)
 		if err != nil {
 			states[i].note(err)
 			states[i].gone = true
 			return
 		}
-		readers[i] = r
-		states[i].note(c.s.checkParts(r, x, i, &states[i]))
+		blobs[i] = l
+		c.s.lookAtParts(ctx, l, x, i, &states[i])
+		states[i].gone = l.left
 	})
 	var lost []int
 	if c.opts.Deep || anyBad(states) {
 		var err error
-		if lost, err = c.lookDeep(ctx, x, readers, states); err != nil {
+		if lost, err = c.lookDeep(ctx, x, blobs, states); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -235,26 +234,31 @@ type deepPiece struct {
 	slab     *slab
 	first, n int
 	good     [][]bool // by column; nil: the blob cannot be read
+	errs     []error  // by column, why it cannot be from here on
 	read     int64
 }
 
 // lookDeep reads every block of an extent and returns the stripes that have fewer
 // good blocks than it takes to decode them. While one piece is being verified the
 // next one is read.
-func (c *scrub) lookDeep(ctx context.Context, x *handle, readers []BackendReader, states []shardState) (lost []int, err error) {
+func (c *scrub) lookDeep(ctx context.Context, x *handle, blobs []*look, states []shardState) (lost []int, err error) {
 	pieces := make(chan *deepPiece, 1)
 	var readErr error
 	go func() {
 		defer close(pieces)
 		for at := 0; at < x.g.Stripes() && readErr == nil; {
 			var p *deepPiece
-			if p, readErr = c.read(ctx, x, readers, at); readErr == nil {
+			if p, readErr = c.read(ctx, x, blobs, at); readErr == nil {
 				at += p.n
 				pieces <- p
 			}
 		}
 	}()
 	for p := range pieces {
+		for i, err := range p.errs {
+			states[i].note(err)
+			states[i].gone = states[i].gone || err != nil
+		}
 		for j := range p.n {
 			if !c.stripe(x, p, j, states) {
 				lost = append(lost, p.first+j)
@@ -267,22 +271,22 @@ func (c *scrub) lookDeep(ctx context.Context, x *handle, readers []BackendReader
 }
 
 // read reads and verifies some stripes of all columns.
-func (c *scrub) read(ctx context.Context, x *handle, readers []BackendReader, at int) (*deepPiece, error) {
+func (c *scrub) read(ctx context.Context, x *handle, blobs []*look, at int) (*deepPiece, error) {
 	sl, err := c.s.slabs.get(ctx, x.e.Code, x.g.Stripes()-at)
 	if err != nil {
 		return nil, err
 	}
-	p := &deepPiece{slab: sl, first: at, n: min(sl.stripes, x.g.Stripes()-at), good: make([][]bool, len(readers))}
-	p.read = int64(p.n) * int64(len(readers)) * BlockSize
+	p := &deepPiece{slab: sl, first: at, n: min(sl.stripes, x.g.Stripes()-at), good: make([][]bool, len(blobs)), errs: make([]error, len(blobs))}
+	p.read = int64(p.n) * int64(len(blobs)) * BlockSize
 	if c.limit != nil {
 		if err := c.limit.WaitN(ctx, int(p.read)); err != nil {
 			sl.release()
 			return nil, err
 		}
 	}
-	c.s.eachShard(len(readers), func(i int) {
-		if readers[i] != nil {
-			p.good[i] = readColumn(readers[i], x, i, p.first, p.n, sl.column(i))
+	c.s.eachShard(len(blobs), func(i int) {
+		if blobs[i] != nil && !blobs[i].left {
+			p.good[i], p.errs[i] = readDeep(ctx, blobs[i], x, i, p)
 		}
 	})
 	if err := ctx.Err(); err != nil {
@@ -290,6 +294,23 @@ func (c *scrub) read(ctx context.Context, x *handle, readers []BackendReader, at
 		return nil, err
 	}
 	return p, nil
+}
+
+// readDeep reads and verifies column i of a piece. A read that is left behind keeps the
+// slab.
+func readDeep(ctx context.Context, l *look, x *handle, i int, p *deepPiece) ([]bool, error) {
+	var good []bool
+	p.slab.refs.Add(1)
+	left, err := l.do(ctx, func(r BackendReader) error {
+		good = readColumn(r, x, i, p.first, p.n, p.slab.column(i))
+		return nil
+	}, p.slab.release)
+	if left {
+		p.slab.writeOff()
+		return nil, err
+	}
+	p.slab.release()
+	return good, err
 }
 
 // stripe takes note of the bad blocks of a stripe and reports whether it can be

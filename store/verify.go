@@ -43,15 +43,15 @@ func (st *shardState) err() error {
 // inspectShard looks at the blob of shard i as the medium has it: at every part but
 // the blocks, and at the blocks of the stripes [lo, hi).
 func (s *Store) inspectShard(ctx context.Context, x *handle, i, lo, hi int) (st shardState) {
-	r, err := s.openBlob(ctx, &x.e, i, OpenOptions{Uncached: true})
+	l, err := s.lookAt(ctx, &x.e, i)
 	if err != nil {
 		st.note(err)
 		return st
 	}
-	defer r.Close()
-	st.note(s.checkParts(r, x, i, &st))
+	defer l.close()
+	s.lookAtParts(ctx, l, x, i, &st)
 	if st.absent == nil && hi > lo {
-		s.checkBlocks(ctx, r, x, i, lo, hi, &st)
+		s.lookAtBlocks(ctx, l, x, i, lo, hi, &st)
 	}
 	return st
 }
@@ -79,25 +79,39 @@ func unreachable(err error) bool {
 	return false
 }
 
-// checkParts verifies everything of a blob but its blocks.
-func (s *Store) checkParts(r BackendReader, x *handle, i int, st *shardState) error {
+// lookAtParts verifies everything of a blob but its blocks.
+func (s *Store) lookAtParts(ctx context.Context, l *look, x *handle, i int, st *shardState) {
+	var n int64
+	left, err := l.do(ctx, func(r BackendReader) (err error) {
+		n, err = s.checkParts(r, x, i)
+		return err
+	}, nil)
+	if !left {
+		st.read += n
+	}
+	st.note(err)
+}
+
+// checkParts verifies everything of a blob but its blocks, and returns how many bytes
+// it read.
+func (s *Store) checkParts(r BackendReader, x *handle, i int) (n int64, err error) {
 	b := frame.Aligned(headerSize)
 	if _, err := readFull(r, b, 0); err != nil {
-		return err
+		return 0, err
 	}
 	h, err := decodeHeader(b)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	t, err := readTrailer(r)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := t.matches(s.storeID, &x.e, i); err != nil {
-		return err
+		return 0, err
 	}
 	if h != t.header {
-		return fmt.Errorf("%w: header and trailer differ", ErrCorrupt)
+		return 0, fmt.Errorf("%w: header and trailer differ", ErrCorrupt)
 	}
 	for _, p := range []struct {
 		name string
@@ -105,12 +119,11 @@ func (s *Store) checkParts(r BackendReader, x *handle, i int, st *shardState) er
 		hash frame.Hash
 	}{{"table", t.table, t.tableHash}, {"manifests", t.manifests, t.maniHash}, {"extra part", t.extra, t.extraHash}} {
 		if err := checkPart(r, p.span, p.hash); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+			return n, fmt.Errorf("%s: %w", p.name, err)
 		}
-		st.read += p.span.end() - p.span.off
+		n += p.span.end() - p.span.off
 	}
-	st.read += headerSize + trailerSize
-	return nil
+	return n + headerSize + trailerSize, nil
 }
 
 // checkPart verifies a part and the zeros behind it.
@@ -137,16 +150,20 @@ func checkPart(r BackendReader, p span, hash frame.Hash) error {
 	return nil
 }
 
-// checkBlocks verifies the blocks of the stripes [lo, hi) of a column.
-func (s *Store) checkBlocks(ctx context.Context, r BackendReader, x *handle, i, lo, hi int, st *shardState) {
+// lookAtBlocks verifies the blocks of the stripes [lo, hi) of a column.
+func (s *Store) lookAtBlocks(ctx context.Context, l *look, x *handle, i, lo, hi int, st *shardState) {
 	buf := frame.Aligned(min(pieceStripes, hi-lo) * BlockSize)
 	for at := lo; at < hi; at += pieceStripes {
-		if err := ctx.Err(); err != nil {
+		n := min(pieceStripes, hi-at)
+		var good []bool
+		_, err := l.do(ctx, func(r BackendReader) error {
+			good = readColumn(r, x, i, at, n, buf)
+			return ctx.Err()
+		}, nil)
+		if err != nil {
 			st.note(err)
 			return
 		}
-		n := min(pieceStripes, hi-at)
-		good := readColumn(r, x, i, at, n, buf)
 		for j, ok := range good {
 			if !ok {
 				st.bad = setBit(st.bad, at+j)

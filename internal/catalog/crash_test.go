@@ -311,6 +311,25 @@ func TestDeterminism(t *testing.T) {
 	require.Equal(t, a.dump(), b.dump())
 }
 
+// TestListAfterRecordWithoutRows goes on with a list in a view that is made anew, as no
+// record came: the one before it changed nothing but the meta row.
+func TestListAfterRecordWithoutRows(t *testing.T) {
+	r := memRig(t)
+	for i := range 300 {
+		r.ok(inline(fmt.Sprintf("n%03d", i), fmt.Sprint(i), i+1))
+	}
+	require.NoError(t, r.cat.Flush())
+	r.ok(store.OpenEpoch{})
+	n := 0
+	for _, err := range r.cat.List(ctx, ".", "") {
+		require.NoError(t, err)
+		if n++; n == 10 {
+			require.NoError(t, r.cat.Renew())
+		}
+	}
+	require.Equal(t, 300, n)
+}
+
 // rows is every row of the view, byte for byte.
 func (r *rig) rows() (out []string) {
 	r.t.Helper()

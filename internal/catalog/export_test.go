@@ -20,3 +20,10 @@ func (c *Catalog) FlushSoon() error {
 	}
 	return c.View().FlushSoon()
 }
+
+// Renew closes the view as if it had failed, and makes another one.
+func (c *Catalog) Renew() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.renew()
+}

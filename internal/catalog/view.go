@@ -212,7 +212,7 @@ func (s *state) close() { s.snapshot.Close() }
 // state returns the rows of all records merged so far, or of some more. The caller
 // closes it.
 func (v *view) state(ctx context.Context) (*state, error) {
-	if v.size() > 0 {
+	if v.unsettled() {
 		if settled, err := v.trySettle(ctx); err != nil {
 			return nil, err
 		} else if !settled {
@@ -224,6 +224,13 @@ func (v *view) state(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	return &state{s, s}, nil
+}
+
+// unsettled reports whether db lacks a record: one may have changed the meta row alone.
+func (v *view) unsettled() bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.front.meta != nil || v.below.meta != nil
 }
 
 // trySettle is settle for who reads: it does not wait for room on a full disk, and

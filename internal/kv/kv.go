@@ -81,8 +81,10 @@ func Open(opts Options) (*DB, error) {
 	err := db.finish(func() (err error) {
 		o := db.pebbleOptions(opts)
 		o.Experimental.CompactionScheduler = compactions
-		db.pebble, err = pebble.Open(opts.Dir, o)
-		return err
+		if db.pebble, err = pebble.Open(opts.Dir, o); err != nil {
+			return err
+		}
+		return db.ahead()
 	})
 	if failed := db.Failed(); failed != nil {
 		err = failed
@@ -93,6 +95,36 @@ func Open(opts Options) (*DB, error) {
 	}
 	compactions.start()
 	return db, nil
+}
+
+// errAhead is what is wrong with a view whose tables hold rows that it does not see yet.
+var errAhead = errors.New("the manifest lacks the number of the newest row")
+
+// ahead returns an error if a table holds a row that is newer than what a batch writes
+// now. Pebble takes a damaged record for the end of its manifest, and the number of the
+// newest row comes only after the list of tables: without it the rows of the tables
+// are hidden, and show up one by one as new ones are numbered.
+func (db *DB) ahead() error {
+	b := db.pebble.NewBatch()
+	defer b.Close()
+	if err := b.Delete([]byte{0}, nil); err != nil { // there is no such row
+		return err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	levels, err := db.pebble.SSTables()
+	if err != nil {
+		return err
+	}
+	for _, tables := range levels {
+		for _, t := range tables {
+			if t.LargestSeqNum >= b.SeqNum() {
+				return fmt.Errorf("%w: table %v holds row %d, the next is %d", errAhead, t.FileNum, t.LargestSeqNum, b.SeqNum())
+			}
+		}
+	}
+	return nil
 }
 
 // Destroy removes the view in dir. It must not be open.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/store"
+	"github.com/blockframe/blockframe/store/mem"
 )
 
 // Verifying a block allocates nothing, of data or of parity; reading and verifying a
@@ -36,6 +38,46 @@ func TestVerifyingAllocatesNothing(t *testing.T) {
 			require.NotContains(t, good, false)
 			require.LessOrEqual(t, testing.AllocsPerRun(20, func() { v.ReadColumn(blob, i, 0, 16, buf) }), 2.0, "16 blocks")
 		}
+	}
+}
+
+// flat is a backend whose readers allocate nothing.
+type flat struct{ *mem.Backend }
+
+func (f flat) Open(_ context.Context, key store.BackendKey, _ store.OpenOptions) (store.BackendReader, error) {
+	return memBlob(f.Bytes(key)), nil
+}
+
+// A read of a few KiB somewhere in an object allocates nothing in the end, whether the
+// backend has it or the cache.
+func TestRandomReadsAllocateNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector allocates as well")
+	}
+	for name, change := range map[string]func(*store.Options){"uncached": uncached(3, 2, 0), "cached": coded(3, 2, 0)} {
+		t.Run(name, func(t *testing.T) {
+			const n = 4 * miB
+			r := newRig(t, 5, func(o *store.Options) {
+				change(o)
+				for i, b := range o.Backends {
+					o.Backends[i] = flat{b.(*mem.Backend)}
+				}
+			})
+			data := content(1, n)
+			rd := r.open(r.put("x", data))
+			p := make([]byte, 4096)
+			at := int64(0)
+			read := func() {
+				at = (at + 7*blk + 4096) % (n - 4096)
+				if _, err := rd.ReadAt(p, at); err != nil || !bytes.Equal(p, data[at:at+4096]) {
+					t.Errorf("ReadAt(%d) = %v, or other bytes", at, err)
+				}
+			}
+			for range 200 { // blobs are opened, the cache is filled
+				read()
+			}
+			require.Zero(t, testing.AllocsPerRun(300, read))
+		})
 	}
 }
 

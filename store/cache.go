@@ -74,6 +74,9 @@ func newBlockCache(limit int64) *blockCache {
 
 // get returns a block, which the caller must not change.
 func (c *blockCache) get(k blockKey) ([]byte, bool) {
+	if c.limit <= 0 {
+		return nil, false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	it := c.items[k]

@@ -194,10 +194,11 @@ func (s *Store) ill() error {
 
 // latency keeps the median of the last reads of a backend.
 type latency struct {
-	mu     sync.Mutex
-	ring   [63]time.Duration
-	n      int
-	median time.Duration
+	median atomic.Int64 // in nanoseconds
+
+	mu   sync.Mutex
+	ring [63]time.Duration
+	n    int
 }
 
 // add takes note of a read. The median is computed anew every 16 of them.
@@ -209,24 +210,20 @@ func (l *latency) add(d time.Duration) {
 		sorted := l.ring
 		have := sorted[:min(l.n, len(sorted))]
 		slices.Sort(have)
-		l.median = have[len(have)/2]
+		l.median.Store(int64(have[len(have)/2]))
 	}
 }
 
 // usual returns the median of the last reads, by block.
-func (l *latency) usual() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.median
-}
+func (l *latency) usual() time.Duration { return time.Duration(l.median.Load()) }
 
 // patience returns how long a read of n blocks of an extent may take before it is
 // hedged: three times what is usual for its backends, at least 20 ms. What counts is
 // the middle one of them: one that is always slow shall not be waited for always.
-func (s *Store) patience(e *Extent, n int) time.Duration {
+func (x *handle) patience(n int) time.Duration {
 	usual := make([]time.Duration, 0, 16)
-	for i := range e.Shards {
-		usual = append(usual, s.disk(e.Shards[i].Backend).lat.usual())
+	for _, d := range x.disks {
+		usual = append(usual, d.lat.usual())
 	}
 	slices.Sort(usual)
 	return max(hedgeLeast, 3*usual[(len(usual)-1)/2]*time.Duration(n))
@@ -246,14 +243,20 @@ type errand struct {
 	state atomic.Int32 // 0 under way, 1 ended, 2 given up on
 }
 
-func (o *errand) end() {
-	if !o.state.CompareAndSwap(0, 1) {
-		o.d.stuck.Add(-1)
+// end takes note of the end, and reports whether somebody waits for it.
+func (o *errand) end() bool {
+	if o.state.CompareAndSwap(0, 1) {
+		return true
 	}
+	o.d.stuck.Add(-1)
+	return false
 }
 
-func (o *errand) giveUp() {
-	if o.state.CompareAndSwap(0, 2) {
-		o.d.stuck.Add(1)
+// giveUp gives up on the read, and reports whether it is still under way.
+func (o *errand) giveUp() bool {
+	if !o.state.CompareAndSwap(0, 2) {
+		return false
 	}
+	o.d.stuck.Add(1)
+	return true
 }

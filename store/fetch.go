@@ -33,7 +33,7 @@ func (p *piece) free() {
 // has room for all that are asked for. The blob may be slow; who asked need not wait.
 func (f *stripeFetch) ask(ctx context.Context, column int) {
 	s, x := f.s, f.x
-	d := s.disk(x.e.Shards[column].Backend)
+	d := x.disks[column]
 	way := &errand{d: d}
 	f.errands = append(f.errands, way)
 	f.pending++
@@ -75,29 +75,37 @@ func (s *Store) readBlock(ctx context.Context, x *handle, b int) (piece, error) 
 }
 
 func (s *Store) readBlockOnce(ctx context.Context, x *handle, b int) (piece, error) {
-	k := x.e.Code.K
-	f := newStripeFetch(s, x, b/k, b%k)
-	defer f.free()
-	if f.order[0] != f.want { // its backend is known to be slow
-		s.stats.hedged.Add(1)
-		return f.run(ctx)
+	stripe, want := b/x.e.Code.K, b%x.e.Code.K
+	if x.disks[want].slow() {
+		if f := newStripeFetch(s, x, stripe, want); f.order[0] != want {
+			s.stats.hedged.Add(1)
+			return s.fetchBlock(ctx, f)
+		} // else so are all others: one of them is not k times as fast
 	}
-	f.more(ctx)
-	timer := time.NewTimer(s.patience(&x.e, 1))
-	defer timer.Stop()
-	select {
-	case p := <-f.ch:
-		f.pending--
-		if p.err == nil && x.check(f.want, f.stripe, p.data) {
-			return p, nil
-		}
+	q, err := s.query(ctx, x, want, stripe)
+	if err != nil {
+		return piece{}, err
+	}
+	p, came := q.wait(ctx, x.patience(1))
+	if came && p.err == nil && x.check(want, stripe, p.data) {
+		return p, nil
+	}
+	if err := ctx.Err(); err != nil && !came {
+		q.abandon()
+		return piece{}, err
+	}
+	f := newStripeFetch(s, x, stripe, want).without(want)
+	if came {
 		f.reject(ctx, p)
-	case <-timer.C:
+	} else {
 		s.stats.hedged.Add(1)
-	case <-ctx.Done():
-		return piece{}, ctx.Err()
-	case <-s.ctx.Done():
+		f.late, f.pending = q, 1
 	}
+	return s.fetchBlock(ctx, f)
+}
+
+func (s *Store) fetchBlock(ctx context.Context, f *stripeFetch) (piece, error) {
+	defer f.free()
 	return f.run(ctx)
 }
 
@@ -113,6 +121,7 @@ type stripeFetch struct {
 	order   []int // columns to be asked still
 	pending int
 	errands []*errand
+	late    *query  // of the wanted column, that did not come in time
 	have    []piece // arrived, not the wanted column
 	sure    bool    // the pieces in have were verified
 	errs    []error
@@ -130,7 +139,7 @@ func newStripeFetch(s *Store, x *handle, stripe, want int) *stripeFetch {
 		switch {
 		case x.g.ShardBlockLen(c, stripe) == 0:
 			f.need--
-		case s.disk(x.e.Shards[c].Backend).slow():
+		case x.disks[c].slow():
 			last = append(last, c)
 		default:
 			f.order = append(f.order, c)
@@ -173,7 +182,7 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 	for range f.need {
 		f.more(ctx)
 	}
-	timer := time.NewTimer(f.s.patience(&f.x.e, 1))
+	timer := time.NewTimer(f.x.patience(1))
 	defer timer.Stop()
 	for {
 		if len(f.have) >= f.need {
@@ -189,7 +198,7 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 		case p := <-f.ch:
 			f.pending--
 			if p.column == f.want && p.err == nil && f.x.check(f.want, f.stripe, p.data) {
-				return p, nil // it was only slow
+				return p, nil
 			}
 			if p.column == f.want || p.err != nil {
 				f.reject(ctx, p)
@@ -198,6 +207,15 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 			}
 			f.have = append(f.have, p)
 			f.sure = false
+		case p := <-f.wanted():
+			f.pending--
+			f.late.done()
+			f.late = nil
+			if p.err == nil && f.x.check(f.want, f.stripe, p.data) {
+				return p, nil // it was only slow
+			}
+			f.reject(ctx, p)
+			f.more(ctx)
 		case <-timer.C:
 			for f.more(ctx) {
 			}
@@ -207,6 +225,14 @@ func (f *stripeFetch) run(ctx context.Context) (piece, error) {
 			return piece{}, f.lost()
 		}
 	}
+}
+
+// wanted returns where the wanted piece comes that is late, nil when there is none.
+func (f *stripeFetch) wanted() <-chan piece {
+	if f.late == nil {
+		return nil
+	}
+	return f.late.ch
 }
 
 // compute reconstructs the wanted block from what arrived and checks it against
@@ -277,6 +303,9 @@ func (f *stripeFetch) drop(keep func(piece) bool) {
 func (f *stripeFetch) free() {
 	for _, way := range f.errands {
 		way.giveUp()
+	}
+	if f.late != nil {
+		f.late.abandon()
 	}
 	f.drop(func(piece) bool { return false })
 }

@@ -42,7 +42,7 @@ func (f *fetch) run(ctx context.Context) {
 		f.asked[c] = true
 		errands = append(errands, f.readColumn(ctx, c, ch))
 	}
-	timer := time.NewTimer(f.s.patience(&f.x.e, f.stripes))
+	timer := time.NewTimer(f.x.patience(f.stripes))
 	defer timer.Stop()
 	for waiting := len(errands); waiting > 0; waiting-- {
 		select {
@@ -100,7 +100,7 @@ func (f *fetch) choose() []int {
 // there reports whether a column may be expected to arrive: its blob could be opened
 // and its backend answers.
 func (f *fetch) there(c int) bool {
-	return f.x.failed(c) == nil && !f.s.disk(f.x.e.Shards[c].Backend).slow()
+	return f.x.failed(c) == nil && !f.x.disks[c].slow()
 }
 
 // wanted reports whether a data column has a block in the wanted range.
@@ -124,7 +124,7 @@ func (f *fetch) needs(c, s int) bool {
 // readColumn reads the blocks of a column in a goroutine, which sends the outcome
 // to ch, and checks those of data columns. It keeps the slab until it ends.
 func (f *fetch) readColumn(ctx context.Context, c int, ch chan<- columnRead) *errand {
-	way := &errand{d: f.s.disk(f.x.e.Shards[c].Backend)}
+	way := &errand{d: f.x.disks[c]}
 	f.s.open.retain(f.x)
 	f.slab.refs.Add(1)
 	f.s.spawnRead(func(err error) {
@@ -157,7 +157,7 @@ func (f *fetch) loadColumn(ctx context.Context, c int) ([]bool, error) {
 	mem := f.memory(c)
 	began := time.Now()
 	_, err = readFull(r, mem[:size], headerSize+int64(f.first)*BlockSize)
-	f.s.disk(f.x.e.Shards[c].Backend).lat.add(time.Since(began) / time.Duration(f.stripes))
+	f.x.disks[c].lat.add(time.Since(began) / time.Duration(f.stripes))
 	whole := err == nil
 	good := make([]bool, f.stripes)
 	for s := range f.stripes {

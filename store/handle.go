@@ -32,14 +32,17 @@ type handle struct {
 
 	stale atomic.Bool // the record changed since: get it anew
 
-	refs int           // guarded by handles.mu
+	refs atomic.Int32  // becomes and ceases to be 0 under handles.mu
 	at   *list.Element // in handles.idle while refs is 0
 
+	disks []*disk // by shard
 	blobs []blob
 }
 
 // blob is an open shard, or why it cannot be opened.
 type blob struct {
+	open atomic.Pointer[BackendReader] // r, once it is open: it stays so as long as the handle
+
 	busy chan struct{} // holds a token while it is being opened, which may take long
 	r    BackendReader
 	err  error
@@ -99,7 +102,7 @@ func sameBlobs(a, b *Extent) bool {
 
 // take counts a user of x. h.mu is held.
 func (h *handles) take(x *handle) {
-	x.refs++
+	x.refs.Add(1)
 	if x.at != nil {
 		h.idle.Remove(x.at)
 		x.at = nil
@@ -107,14 +110,15 @@ func (h *handles) take(x *handle) {
 }
 
 // retain counts one more user of a handle in use.
-func (h *handles) retain(x *handle) {
-	h.mu.Lock()
-	h.take(x)
-	h.mu.Unlock()
-}
+func (h *handles) retain(x *handle) { x.refs.Add(1) }
 
 // put gives a handle back.
 func (h *handles) put(x *handle) {
+	for n := x.refs.Load(); n > 1; n = x.refs.Load() {
+		if x.refs.CompareAndSwap(n, n-1) {
+			return // others use it
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.drop1(x)
@@ -122,7 +126,7 @@ func (h *handles) put(x *handle) {
 
 // drop1 takes one user of x away. h.mu is held.
 func (h *handles) drop1(x *handle) {
-	if x.refs--; x.refs > 0 {
+	if x.refs.Add(-1) > 0 {
 		return
 	}
 	if h.open[x.e.ID] != x { // forgotten while in use
@@ -194,7 +198,10 @@ func (s *Store) openExtent(ctx context.Context, e Extent) (*handle, error) {
 	if x.coder, err = erasure.For(e.Code); err != nil {
 		return nil, err
 	}
-	x.refs = 1
+	for i := range e.Shards {
+		x.disks = append(x.disks, s.disk(e.Shards[i].Backend))
+	}
+	x.refs.Store(1)
 	errs, ok := s.raceTables(ctx, x)
 	if ok {
 		return x, nil
@@ -279,6 +286,9 @@ func (s *Store) askTable(ctx context.Context, x *handle, i int, ch chan<- tableR
 // blob returns the open blob of shard i.
 func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, error) {
 	b := &x.blobs[i]
+	if r := b.open.Load(); r != nil {
+		return *r, nil
+	}
 	select {
 	case b.busy <- struct{}{}:
 		defer func() { <-b.busy }()
@@ -292,6 +302,10 @@ func (x *handle) blob(ctx context.Context, s *Store, i int) (BackendReader, erro
 			err := b.err
 			b.err = nil // it was the reader who left
 			return nil, err
+		}
+		if b.err == nil {
+			r := b.r
+			b.open.Store(&r)
 		}
 	}
 	return b.r, b.err

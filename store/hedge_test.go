@@ -3,9 +3,11 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -117,6 +119,124 @@ func TestHungBackendGathersFewReads(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.LessOrEqual(t, most.Load(), int64(40), "reads of a backend that does not answer")
+	})
+}
+
+// A read that nobody waits for has a hold of its own on the extent, and lets go of it in
+// the end: the extent stays open for its reader, and no longer.
+func TestLateReadsHoldTheirExtent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, uncached(2, 1, miB))
+		data := content(1, 500_000)
+		o := r.put("x", data)
+		rd, err := r.Open(t.Context(), o)
+		require.NoError(t, err)
+		randomReads(t, rd, data, 10)
+		m, _ := r.shard(&r.extents(o)[0], 0)
+		release, struck := hang(m, mem.Read)
+		defer release()
+		randomReads(t, rd, data, 10)
+		<-struck
+		release()
+		synctest.Wait()
+		open, idle := r.Handles()
+		require.Equal(t, []int{1, 0}, []int{open, idle}, "open and idle, with a reader")
+		require.NoError(t, rd.Close())
+		open, idle = r.Handles()
+		require.Equal(t, []int{1, 1}, []int{open, idle}, "and without")
+	})
+}
+
+// When all shards are on one backend, which has reads under way that nobody waits for,
+// a block is still one read of it: to ask for k others would only make it slower.
+func TestSlowOnlyBackendIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, uncached(8, 2, 2*miB))
+		data := content(1, 2*miB)
+		o := r.put("x", data)
+		rd := r.open(o)
+		randomReads(t, rd, data, 50)
+		release, _ := hang(r.mems[0], mem.Read)
+		defer release()
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			gone, err := r.Open(ctx, o)
+			require.NoError(t, err)
+			_, err = gone.ReadAt(make([]byte, 10), 5)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.NoError(t, gone.Close())
+			cancel()
+		}
+		var reads atomic.Int64
+		r.mems[0].SetFault(func(op mem.Op) *mem.Fault {
+			if op.Kind == mem.Read {
+				reads.Add(1)
+			}
+			return nil
+		})
+		hedged := r.Stats().Hedged
+		for i := range 20 {
+			off := int64(i * 90_000)
+			p := make([]byte, 100)
+			_, err := rd.ReadAt(p, off)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(p, data[off:off+100]))
+		}
+		require.EqualValues(t, 20, reads.Load())
+		require.Equal(t, hedged, r.Stats().Hedged)
+	})
+}
+
+// Many read at once from backends that are sometimes slow, and some give up: whoever gets
+// bytes gets the right ones.
+func TestReadsOfMoodyBackends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, uncached(2, 2, 2*miB))
+		data := content(1, 5*miB+77)
+		o := r.put("x", data)
+		for _, m := range r.mems {
+			m.SetLatency(func(op mem.Op) time.Duration {
+				if rand.IntN(4) > 0 {
+					return 0
+				}
+				return []time.Duration{time.Millisecond, 19 * time.Millisecond, 21 * time.Millisecond, time.Second}[rand.IntN(4)]
+			})
+		}
+		var work sync.WaitGroup
+		for range 24 {
+			work.Go(func() {
+				for range 40 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(100))*time.Millisecond)
+					rd, err := r.Open(ctx, o)
+					p := make([]byte, 5000)
+					for err == nil {
+						off := rand.Int64N(int64(len(data)))
+						var n int
+						n, err = rd.ReadAt(p, off)
+						if !bytes.Equal(p[:n], data[off:off+int64(n)]) {
+							t.Errorf("ReadAt(%d) = other bytes", off)
+						}
+						if err == io.EOF {
+							err = nil
+						}
+						time.Sleep(time.Millisecond)
+					}
+					if !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("ReadAt = %v", err)
+					}
+					cancel()
+					if rd != nil {
+						rd.Close()
+					}
+				}
+			})
+		}
+		work.Wait()
+		require.Zero(t, r.Stats().Damaged)
+		for _, m := range r.mems {
+			m.SetLatency(nil)
+		}
+		r.reads(o, data)
 	})
 }
 

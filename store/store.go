@@ -67,7 +67,8 @@ type Store struct {
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
 	reads     sync.WaitGroup // of backends, for readers
-	beginning sync.Mutex     // one tries to begin an epoch on a disk that was full
+	queries   queries
+	beginning sync.Mutex // one tries to begin an epoch on a disk that was full
 
 	gate   sync.RWMutex // held while wg grows; Close takes it to end that
 	once   sync.Once
@@ -168,6 +169,7 @@ func (s *Store) shut() (err error) {
 	if !endsWithin(&s.wg, closeTime) {
 		err = fmt.Errorf("close store: %w: background work does not end: a backend does not answer", ErrUnavailable)
 	}
+	s.queries.close()
 	endsWithin(&s.reads, leaveTime)
 	s.open.close()
 	s.cache.drop()

@@ -54,7 +54,7 @@ func TestRandomReadsAllocateNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector allocates as well")
 	}
-	for name, change := range map[string]func(*store.Options){"uncached": uncached(3, 2, 0), "cached": coded(3, 2, 0)} {
+	for name, change := range map[string]func(*store.Options){"uncached": uncached(3, 2, 0), "cached": coded(3, 2, 0), "extents": uncached(3, 2, miB)} {
 		t.Run(name, func(t *testing.T) {
 			const n = 4 * miB
 			r := newRig(t, 5, func(o *store.Options) {

@@ -143,7 +143,7 @@ func (v Verifier) ReadColumn(r BackendReader, i, lo, n int, buf []byte) []bool {
 func (s *Store) Handles() (open, idle int) {
 	s.open.mu.Lock()
 	defer s.open.mu.Unlock()
-	return len(s.open.open), s.open.idle.Len()
+	return len(s.open.open), s.open.idle
 }
 
 // SetMostExtents changes how many extents an object may have.

@@ -33,7 +33,7 @@ type handle struct {
 	stale atomic.Bool // the record changed since: get it anew
 
 	refs atomic.Int32  // becomes and ceases to be 0 under handles.mu
-	at   *list.Element // in handles.idle while refs is 0
+	at   *list.Element // in handles.used, nil when it was forgotten
 
 	disks []*disk // by shard
 	blobs []blob
@@ -49,17 +49,38 @@ type blob struct {
 	at   time.Time // of err
 }
 
-// handles is the set of open extents, shared by all readers. Those not in use are
-// kept in order of use and closed from the far end.
+// place is where an extent is in the stored stream of an upload.
+type place struct {
+	upload  UploadID
+	ordinal int
+}
+
+// handles is the set of open extents, shared by all readers. They are kept in order of
+// use, and those that nobody uses are closed from the far end.
 type handles struct {
 	s    *Store
 	mu   sync.Mutex
 	open map[ExtentID]*handle
-	idle *list.List
+	at   map[place]*handle // the same
+	used list.List         // the same, the one given back last at the end
+	idle int               // number of them with refs 0
 }
 
 func newHandles(s *Store) *handles {
-	return &handles{s: s, open: map[ExtentID]*handle{}, idle: list.New()}
+	return &handles{s: s, open: map[ExtentID]*handle{}, at: map[place]*handle{}}
+}
+
+// find returns the handle of an extent that is open, to be given back with put, nil if
+// there is none or its record is known to have changed. The catalog is not asked.
+func (h *handles) find(upload UploadID, ordinal int) *handle {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.at[place{upload, ordinal}]
+	if x == nil || x.stale.Load() {
+		return nil
+	}
+	h.take(x)
+	return x
 }
 
 // get returns a handle of the extent, to be given back with put. The record may be
@@ -86,7 +107,8 @@ func (h *handles) get(ctx context.Context, e Extent) (*handle, error) {
 		}
 		h.forget(old)
 	}
-	h.open[e.ID] = x
+	h.open[e.ID], h.at[x.place()] = x, x
+	x.at = h.used.PushBack(x)
 	return x, nil
 }
 
@@ -102,10 +124,8 @@ func sameBlobs(a, b *Extent) bool {
 
 // take counts a user of x. h.mu is held.
 func (h *handles) take(x *handle) {
-	x.refs.Add(1)
-	if x.at != nil {
-		h.idle.Remove(x.at)
-		x.at = nil
+	if x.refs.Add(1) == 1 {
+		h.idle--
 	}
 }
 
@@ -129,22 +149,35 @@ func (h *handles) drop1(x *handle) {
 	if x.refs.Add(-1) > 0 {
 		return
 	}
-	if h.open[x.e.ID] != x { // forgotten while in use
+	if x.at == nil { // forgotten while in use, or never in the set
 		x.close()
 		return
 	}
-	x.at = h.idle.PushBack(x)
-	if h.idle.Len() > maxHandles {
-		h.forget(h.idle.Front().Value.(*handle))
+	h.used.MoveToBack(x.at)
+	if h.idle++; h.idle > maxHandles {
+		h.forgetOldest()
+	}
+}
+
+// forgetOldest forgets the handle that was not in use for longest. There is one. h.mu is
+// held.
+func (h *handles) forgetOldest() {
+	for at := h.used.Front(); ; at = at.Next() {
+		if x := at.Value.(*handle); x.refs.Load() == 0 {
+			h.forget(x)
+			return
+		}
 	}
 }
 
 // forget takes x out of the set, and closes it when nobody uses it. h.mu is held.
 func (h *handles) forget(x *handle) {
 	delete(h.open, x.e.ID)
-	if x.at != nil {
-		h.idle.Remove(x.at)
-		x.at = nil
+	delete(h.at, x.place())
+	h.used.Remove(x.at)
+	x.at = nil
+	if x.refs.Load() == 0 {
+		h.idle--
 		x.close()
 	}
 }
@@ -165,6 +198,21 @@ func (h *handles) close() {
 	for _, x := range h.open {
 		h.forget(x)
 	}
+}
+
+func (x *handle) place() place { return place{x.e.Upload, x.e.Ordinal} }
+
+// holds reports whether a position of the stored stream of an upload is in the extent.
+func (x *handle) holds(upload UploadID, pos int64) bool {
+	return x.e.Upload == upload && pos >= x.e.Offset && pos < x.e.Offset+x.e.Length
+}
+
+// each returns the length of the extents of the stream, or of all but its last.
+func (x *handle) each() int64 {
+	if x.e.Ordinal == 0 {
+		return x.e.Length
+	}
+	return x.e.Offset / int64(x.e.Ordinal)
 }
 
 func (x *handle) close() {

@@ -27,6 +27,7 @@ type Reader struct {
 	c      Content
 	member []byte  // all of the content, once it was read out of a pack and proven
 	last   *handle // of the last read
+	each   int64   // length of the extents, 0 unknown
 	closed bool
 
 	pos   int64
@@ -206,7 +207,7 @@ func (r *Reader) moved(old Content) (Content, error) {
 		r.last = nil
 	}
 	r.s.pins.release(r.c.Upload)
-	r.c, r.member = c, nil
+	r.c, r.member, r.each = c, nil, 0
 	return c, nil
 }
 
@@ -216,7 +217,7 @@ func (r *Reader) outdated(pos int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.last
-	return x == nil || x.stale.Load() || pos < x.e.Offset || pos >= x.e.Offset+x.e.Length
+	return x == nil || x.stale.Load() || !x.holds(x.e.Upload, pos)
 }
 
 var errSame = errors.New("store: content did not move")
@@ -259,13 +260,9 @@ func (r *Reader) readBlock(p []byte, c Content, off int64) (int, error) {
 // extent returns a handle of the extent that holds a position of the stored
 // stream, to be given back, and the position in it.
 func (r *Reader) extent(c Content, pos int64) (*handle, int64, error) {
-	r.mu.Lock()
-	if x := r.last; x != nil && !x.stale.Load() && x.e.Upload == c.Upload && pos >= x.e.Offset && pos < x.e.Offset+x.e.Length {
-		r.s.open.retain(x)
-		r.mu.Unlock()
+	if x := r.opened(c, pos); x != nil {
 		return x, pos - x.e.Offset, nil
 	}
-	r.mu.Unlock()
 	e, err := r.s.extentAt(r.ctx, c.Upload, pos)
 	if err != nil {
 		return nil, 0, err
@@ -278,10 +275,37 @@ func (r *Reader) extent(c Content, pos int64) (*handle, int64, error) {
 	return x, pos - e.Offset, nil
 }
 
+// opened returns a handle of the extent that holds a position, to be given back, if it is
+// open: that of the last read, or one that was used not long ago. The catalog is asked
+// when there is none, or its record changed.
+func (r *Reader) opened(c Content, pos int64) *handle {
+	r.mu.Lock()
+	x, each := r.last, r.each
+	if x != nil && !x.stale.Load() && x.holds(c.Upload, pos) {
+		r.s.open.retain(x)
+		r.mu.Unlock()
+		return x
+	}
+	r.mu.Unlock()
+	if each == 0 {
+		return nil
+	}
+	if x = r.s.open.find(c.Upload, int(pos/each)); x == nil {
+		return nil
+	}
+	if !x.holds(c.Upload, pos) {
+		r.s.open.put(x)
+		return nil
+	}
+	r.keep(x)
+	return x
+}
+
 // keep remembers the handle for the next read.
 func (r *Reader) keep(x *handle) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.each = x.each()
 	if r.closed || r.last == x {
 		return
 	}

@@ -2,12 +2,14 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -362,4 +364,72 @@ func TestSlowReader(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data[200_000:], w.Bytes()))
 	}
+}
+
+// asked counts what the catalog is asked for.
+type asked struct {
+	*tables
+	extents atomic.Int64
+}
+
+func (c *asked) ExtentAt(ctx context.Context, upload store.UploadID, i int) (store.Extent, error) {
+	c.extents.Add(1)
+	return c.tables.ExtentAt(ctx, upload, i)
+}
+
+// Who reads here and there in an object does not ask the catalog where its extents are,
+// once they are open; after a repair it does.
+func TestOpenExtentsAreFound(t *testing.T) {
+	cat := &asked{}
+	r := newRig(t, 3, func(o *store.Options) {
+		uncached(2, 1, miB)(o)
+		cat.tables = o.Catalog.(*tables)
+		o.Catalog = cat
+	})
+	data := content(1, 4*miB+miB/2)
+	o := r.put("x", data)
+	rd := r.open(o)
+	readAll := func() {
+		p := make([]byte, 100_000)
+		for i := range 50 {
+			off := (i * 1_300_001) % (len(data) - len(p))
+			_, err := rd.ReadAt(p, int64(off))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(p, data[off:off+len(p)]))
+		}
+	}
+	readAll()
+	before := cat.extents.Load()
+	readAll()
+	require.Equal(t, before, cat.extents.Load())
+	e := r.extents(o)[2]
+	m, key := r.shard(&e, 0)
+	m.Flip(key, page+5, 1)
+	rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true, Repair: true})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, rep.Repaired)
+	before, damaged := cat.extents.Load(), r.Stats().Damaged
+	readAll()
+	require.Greater(t, cat.extents.Load(), before, "of the extent that was repaired")
+	require.Equal(t, damaged, r.Stats().Damaged)
+	open, idle := r.Handles()
+	require.Equal(t, []int{5, 4}, []int{open, idle})
+}
+
+// An object of more extents than are kept open reads right all the same, again and again.
+func TestMoreExtentsThanAreKeptOpen(t *testing.T) {
+	r := newRig(t, 3, uncached(1, 2, miB))
+	data := content(1, 30*miB)
+	rd := r.open(r.put("x", data))
+	p := make([]byte, 5000)
+	for i := range 200 {
+		off := (i*(miB+4096) + i) % (len(data) - len(p))
+		_, err := rd.ReadAt(p, int64(off))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(p, data[off:off+len(p)]))
+		open, idle := r.Handles()
+		require.LessOrEqual(t, idle, 24)
+		require.LessOrEqual(t, open, idle+2)
+	}
+	require.Zero(t, r.Stats().Damaged)
 }

@@ -1,7 +1,10 @@
 package catalog
 
 import (
+	"context"
+
 	"github.com/blockframe/blockframe/internal/kv"
+	"github.com/blockframe/blockframe/store"
 )
 
 // View returns Pebble under the view as it is now.
@@ -26,4 +29,15 @@ func (c *Catalog) Renew() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.renew()
+}
+
+// ContentWhile is Content, and calls during in the middle of each try.
+func (c *Catalog) ContentWhile(ctx context.Context, id store.ID, during func()) (out store.Content, err error) {
+	err = c.read(ctx, func(r *rows) error {
+		row := r.content(id)
+		during()
+		out = r.public(row)
+		return nil
+	})
+	return out, err
 }

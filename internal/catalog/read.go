@@ -60,26 +60,36 @@ func (c *Catalog) retrying(ctx context.Context, f func(v *view) (err, bad error)
 	}
 }
 
-// latelyTries is how often a read is tried without a state of its own.
+// latelyTries is how often a read is tried before the next record has to wait for it.
 const latelyTries = 3
 
 // readLately calls f with the rows as they are, which costs next to nothing. It reports
-// whether no record was applied meanwhile, and f scanned nothing, so that what f saw
-// is one state.
+// whether f scanned nothing, so that what f saw is one state: no record was applied
+// meanwhile. Contents that are inline and in memory are in no state but these rows.
 func readLately(v *view, f func(r *rows) error) (done bool, err, bad error) {
+	l := &lately{view: v}
+	try := func() error {
+		r := &rows{r: l}
+		err = f(r)
+		return r.verdict(err)
+	}
 	for range latelyTries {
 		gen := v.gen.Load()
-		l := &lately{view: v}
-		r := &rows{r: l}
-		err := f(r)
+		bad = try()
 		if l.scanned {
 			return false, nil, nil
 		}
 		if v.gen.Load() == gen {
-			return true, err, r.verdict(err)
+			return true, err, bad
 		}
 	}
-	return false, nil, nil
+	v.merging.RLock()
+	defer v.merging.RUnlock()
+	bad = try()
+	if l.scanned {
+		return false, nil, nil
+	}
+	return true, err, bad
 }
 
 // readState calls f with a state of the rows.

@@ -26,7 +26,8 @@ type view struct {
 	db  *kv.DB
 	gen atomic.Uint64 // grows with every merge
 
-	settling sync.Mutex // held over settle: one at a time
+	settling sync.Mutex   // held over settle: one at a time
+	merging  sync.RWMutex // held over merge; by a read, to have the rows stay as they are
 
 	mu     sync.RWMutex // guards what follows, and is never held over a call of db
 	front  sheet
@@ -98,6 +99,8 @@ func (v *view) recent(key []byte) (change, bool) {
 
 // merge adds the rows of applied records, the newest of which m describes.
 func (v *view) merge(rows map[string]change, m *meta) {
+	v.merging.Lock()
+	defer v.merging.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for key, c := range rows {

@@ -2,10 +2,15 @@ package catalog_test
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/blockframe/blockframe/internal/catalog"
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -24,4 +29,39 @@ func TestReadWhileRecordsCome(t *testing.T) {
 	require.Equal(t, store.Content{ID: idOf("content"), Size: 7, Refs: 1, Inline: []byte("content")}, c)
 	require.True(t, view == r.cat.View(), "nothing is wrong with the view")
 	r.ok(inline("b", "next", 9)) // goes on
+}
+
+// breaker is a row set without rows that breaks something in the middle of a record.
+type breaker struct{ now func() }
+
+func (b *breaker) Name() string { return "breaker" }
+
+func (b *breaker) Apply(catalog.RowTx, catalog.Info, []store.Result) error {
+	if b.now != nil {
+		b.now()
+	}
+	return nil
+}
+
+// TestSettleAfterFailure fails the view while a record is applied, and has rows written
+// to it twice more: those that came to nothing are read still.
+func TestSettleAfterFailure(t *testing.T) {
+	fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{})
+	b := &breaker{}
+	r := newRig(t, fsys, func(o *catalog.Options) { o.Rows = append(o.Rows, b) })
+	r.ok(inline("a", "old", 1))
+	require.NoError(t, r.cat.Settle()) // quick to find from here on
+	r.ok(inline("a", "new", 2))
+	old := r.cat.View()
+	b.now = func() {
+		fsys.SetFault(durabletest.All(durabletest.Sync, "view", durabletest.Before, syscall.EIO))
+		require.Error(t, old.Flush())
+		fsys.SetFault(nil)
+		require.Error(t, r.cat.Settle())
+	}
+	r.ok(inline("b", "more", 3))
+	require.Error(t, r.cat.Settle())
+	require.True(t, old == r.cat.View(), "nobody saw that it failed")
+	require.Equal(t, idOf("new"), r.object("a", 0).ID)
+	require.Equal(t, idOf("more"), r.object("b", 0).ID)
 }

@@ -126,13 +126,16 @@ func (v *view) size() int {
 func (v *view) settle() error {
 	v.settling.Lock()
 	defer v.settling.Unlock()
-	m, rows := v.freeze()
-	if m == nil {
-		return v.db.Failed()
-	}
+	// First: what an earlier batch left below when the view failed is read still, and
+	// must not give way to the front.
 	b, err := v.db.NewWrites()
 	if err != nil {
-		return err // the front is lost with the view
+		return err
+	}
+	m, rows := v.freeze()
+	if m == nil {
+		b.Drop()
+		return v.db.Failed()
 	}
 	if err := write(b, rows, m); err != nil {
 		b.Drop()

@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -63,4 +64,31 @@ func TestInlineAfterCrash(t *testing.T) {
 			check()
 		})
 	}
+}
+
+// TestInlineWhileViewIsMadeAnew lists contents that are rows while the view is made
+// anew, where there is memory for all of them: none is passed over in silence.
+func TestInlineWhileViewIsMadeAnew(t *testing.T) {
+	r := memRig(t, func(o *catalog.Options) { o.Inline = 5000 })
+	long := strings.Repeat("x", 4000)
+	r.ok(inline("a", "a", 1))
+	r.ok(inline("b", "b", 2))
+	r.ok(inline("c", "c"+long, 3))
+	r.ok(inline("d", "d"+long, 4))
+	require.NoError(t, r.cat.Settle()) // but for the last all become rows
+	r.ok(catalog.Purge{Name: "c", All: true})
+	r.ok(catalog.Purge{Name: "d", All: true})
+	var names []string
+	var last error
+	for in, err := range r.cat.Inline(ctx) {
+		if last = err; err != nil {
+			break
+		}
+		names = append(names, in.Names[0].Name)
+		require.NoError(t, r.cat.Renew())
+	}
+	if last == nil {
+		require.Equal(t, []string{"a", "b"}, names)
+	}
+	require.Len(t, collect(r, r.cat.Inline(ctx)), 2)
 }

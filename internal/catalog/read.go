@@ -341,7 +341,8 @@ func (c *Catalog) Repairs(ctx context.Context) iter.Seq2[store.Repair, error] {
 // them compares, and while they wait in memory looking at them costs little.
 func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Inline, error] {
 	return func(yield func(store.Inline, error) bool) {
-		waiting, spilled := c.view.Load().waiting() // first: what becomes a row meanwhile is in both
+		v := c.view.Load()
+		waiting, spilled := v.waiting() // first: what becomes a row meanwhile is in both
 		var last *inlined
 		if spilled {
 			for in, err := range c.spilled(ctx) {
@@ -352,6 +353,10 @@ func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Inline, error] {
 				if last = in; !c.inline(ctx, in, yield) {
 					return
 				}
+			}
+			if c.view.Load() != v { // which of them are rows is up to each view
+				yield(store.Inline{}, fmt.Errorf("catalog: %w", errDamaged))
+				return
 			}
 		}
 		for _, in := range waiting {

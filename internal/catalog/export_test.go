@@ -41,3 +41,19 @@ func (c *Catalog) ContentWhile(ctx context.Context, id store.ID, during func()) 
 	})
 	return out, err
 }
+
+// InlineMemory returns about how many bytes the contents in memory take, and those that
+// are gone but not forgotten.
+func (c *Catalog) InlineMemory() (live, gone int) {
+	v := c.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, in := range v.inline.queue {
+		if v.inline.byID[in.id] == in {
+			live += in.cost()
+		} else {
+			gone += in.cost()
+		}
+	}
+	return live, gone
+}

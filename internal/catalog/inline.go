@@ -20,7 +20,14 @@ type inlined struct {
 // bytes is the content.
 func (in *inlined) bytes() []byte { return in.row[inlineHead:] }
 
-const inlineHead = 12 // bytes of a row before those of the content
+// cost is about what the content takes in memory.
+func (in *inlined) cost() int { return len(in.row) + inlineCost }
+
+const (
+	inlineHead = 12       // bytes of a row before those of the content
+	inlineCost = 160      // bytes of memory for a content beside its row
+	inlineGone = 64 << 10 // bytes of memory that contents which are gone may take in any case
+)
 
 // inlineRow is the row of a content, and of the command that brought it.
 func inlineRow(record uint64, number uint32, bytes []byte) []byte {
@@ -52,8 +59,9 @@ type inlines struct {
 	byID    map[store.ID]*inlined
 	queue   []*inlined // oldest first, but for the last fresh ones; some are gone from byID
 	fresh   int
-	bytes   int
-	limit   int  // of bytes in memory: those beyond become rows, the oldest first
+	bytes   int  // of memory, about, of those in byID
+	gone    int  // the same of those that are in the queue alone
+	limit   int  // of bytes: those beyond become rows, the oldest first
 	spilled bool // some may be rows
 }
 
@@ -68,8 +76,7 @@ func (q *inlines) take(key string, c change, front *sheet) bool {
 	}
 	id := store.ID([]byte(key[1:]))
 	if old := q.byID[id]; old != nil {
-		q.bytes -= len(old.row)
-		delete(q.byID, id)
+		q.drop(old)
 	}
 	if q.spilled {
 		front.put(key, change{}) // of the content as it came before, if there is one
@@ -82,18 +89,25 @@ func (q *inlines) take(key string, c change, front *sheet) bool {
 
 func (q *inlines) add(in *inlined) {
 	q.byID[in.id] = in
-	q.bytes += len(in.row)
+	q.bytes += in.cost()
 	q.queue = append(q.queue, in)
 	q.fresh++
 }
 
+func (q *inlines) drop(in *inlined) {
+	delete(q.byID, in.id)
+	q.bytes -= in.cost()
+	q.gone += in.cost()
+}
+
 // sort puts the contents that came since the last call in order, and forgets those
-// that are gone when they are many.
+// that are gone when they take more memory than the others.
 func (q *inlines) sort() {
 	slices.SortFunc(q.queue[len(q.queue)-q.fresh:], byAge)
 	q.fresh = 0
-	if len(q.queue) > 2*len(q.byID)+64 {
+	if q.gone > q.bytes+inlineGone {
 		q.queue = slices.DeleteFunc(q.queue, func(in *inlined) bool { return q.byID[in.id] != in })
+		q.gone = 0
 	}
 }
 
@@ -112,9 +126,11 @@ func (q *inlines) list() []*inlined {
 func (q *inlines) oldest() uint64 {
 	for i, in := range q.queue {
 		if q.byID[in.id] == in {
+			clear(q.queue[:i]) // the array behind it stays for a while
 			q.queue = q.queue[i:]
 			return in.record
 		}
+		q.gone -= in.cost()
 	}
 	q.queue = nil
 	return 0
@@ -126,8 +142,7 @@ func (q *inlines) spill(to *sheet) {
 		in := q.queue[0]
 		to.put(string(key(tInline, in.id)), change{in.row, true})
 		to.put(string(in.age()), change{nil, true})
-		delete(q.byID, in.id)
-		q.bytes -= len(in.row)
+		q.drop(in)
 		q.spilled = true
 	}
 }

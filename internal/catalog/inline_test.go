@@ -16,7 +16,7 @@ import (
 // TestInlineAfterCrash finds contents in the log that were in memory alone when the
 // view was written out, and only those that still are inline.
 func TestInlineAfterCrash(t *testing.T) {
-	for _, limit := range []int{1, 100, 1 << 20} { // all of them rows, some, none
+	for _, limit := range []int{1, 2000, 1 << 20} { // all of them rows, some, none
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			mem := vfs.NewCrashableMem()
 			small := func(o *catalog.Options) { o.Inline = limit }
@@ -91,4 +91,41 @@ func TestInlineWhileViewIsMadeAnew(t *testing.T) {
 		require.Equal(t, []string{"a", "b"}, names)
 	}
 	require.Len(t, collect(r, r.cat.Inline(ctx)), 2)
+}
+
+// TestInlineMemory makes rows of many short contents, which take more memory than they
+// have bytes.
+func TestInlineMemory(t *testing.T) {
+	r := memRig(t, func(o *catalog.Options) { o.Inline = 1 << 20 })
+	const n = 20_000
+	for i := 0; i < n; i += 1000 {
+		rec := store.Record{Each: true}
+		for j := range 1000 {
+			rec.Commands = append(rec.Commands, inline(fmt.Sprint(i+j), fmt.Sprint(i+j), i+j+1))
+		}
+		_, err := r.cat.Commit(ctx, rec)
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.cat.Settle())
+	require.Greater(t, r.inlineRows(), n/2)
+	live, _ := r.cat.InlineMemory()
+	require.LessOrEqual(t, live, 1<<20)
+	// Long ones that come and go do not stay for the sake of many short ones.
+	for i := range 1000 {
+		name := fmt.Sprint("long", i)
+		r.ok(inline(name, name+strings.Repeat("x", 4000), n+i+1))
+		r.ok(catalog.Purge{Name: name, All: true})
+	}
+	live, gone := r.cat.InlineMemory()
+	require.LessOrEqual(t, gone, live+1<<17)
+}
+
+// inlineRows counts the contents that are rows of Pebble.
+func (r *rig) inlineRows() (n int) {
+	r.t.Helper()
+	for _, err := range r.cat.View().Scan([]byte{'I'}, []byte{'J'}) {
+		require.NoError(r.t, err)
+		n++
+	}
+	return n
 }

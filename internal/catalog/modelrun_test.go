@@ -221,7 +221,7 @@ func TestModel(t *testing.T) {
 	}
 	for range rounds {
 		// Rows that are written to Pebble at once, or after some records, or never.
-		front, inline := 1<<(4+rng.IntN(16)), 1<<rng.IntN(10)
+		front, inline := 1<<(4+rng.IntN(16)), 1<<rng.IntN(14)
 		small := func(o *catalog.Options) { o.Front, o.Inline = front, inline }
 		mem := vfs.NewCrashableMem()
 		r := newRig(t, durable.Mem(mem), small)

@@ -197,7 +197,7 @@ func (c *Catalog) Close() error {
 	defer c.mu.Unlock()
 	v := c.view.Load()
 	if c.fresh > 0 && c.broken == nil && !v.db.Full() {
-		if ferr := v.flush(); ferr != nil {
+		if ferr := v.flush(c.Applied()); ferr != nil {
 			c.log.Warn("view not written out", "err", ferr) // it is made again
 		}
 	}

@@ -14,7 +14,7 @@ func (c *Catalog) View() *kv.DB { return c.view.Load().db }
 func (c *Catalog) Settle() error { return c.view.Load().settle() }
 
 // Flush writes the rows of all records to disk.
-func (c *Catalog) Flush() error { return c.view.Load().flush() }
+func (c *Catalog) Flush() error { return c.view.Load().flush(c.Applied()) }
 
 // FlushSoon starts what Flush does.
 func (c *Catalog) FlushSoon() error {
@@ -56,4 +56,17 @@ func (c *Catalog) InlineMemory() (live, gone int) {
 		}
 	}
 	return live, gone
+}
+
+// InlineChanges returns how many rows of inline contents wait to be written to Pebble.
+func (c *Catalog) InlineChanges() (n int) {
+	v := c.view.Load()
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for key := range v.front.rows {
+		if key[0] == tInline || key[0] == tInlineAge {
+			n++
+		}
+	}
+	return n
 }

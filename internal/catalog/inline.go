@@ -47,6 +47,11 @@ func parseInline(id store.ID, row []byte) *inlined {
 
 func (in *inlined) age() []byte { return key(tInlineAge, in.record, in.number, in.id) }
 
+// parseAge is the other way round.
+func parseAge(key []byte) inlined {
+	return inlined{id: store.ID(key[13:]), record: be64(key[1:9]), number: binary.BigEndian.Uint32(key[9:])}
+}
+
 func byAge(a, b *inlined) int {
 	return cmp.Or(cmp.Compare(a.record, b.record), cmp.Compare(a.number, b.number))
 }
@@ -54,37 +59,46 @@ func byAge(a, b *inlined) int {
 // inlines are the contents that wait to be packed and are in memory. They are in the
 // log, and most of them are packed within seconds: as rows of Pebble they would be
 // written several times more on the way. The meta row says where in the log the
-// oldest of them is, and who opens the view reads them from there.
+// oldest of them is, and who opens the view reads them from there. Those for which there
+// is no memory become rows, and so do those that stay for long, lest much of the log is
+// to be read: always the oldest, so that all rows are older than what is in memory.
 type inlines struct {
-	byID    map[store.ID]*inlined
-	queue   []*inlined // oldest first, but for the last fresh ones; some are gone from byID
-	fresh   int
-	bytes   int  // of memory, about, of those in byID
-	gone    int  // the same of those that are in the queue alone
-	limit   int  // of bytes: those beyond become rows, the oldest first
-	spilled bool // some may be rows
+	byID  map[store.ID]*inlined
+	queue []*inlined // oldest first, but for the last fresh ones; some are gone from byID
+	fresh int
+	bytes int // of memory, about, of those in byID
+	gone  int // the same of those that are in the queue alone
+	limit int // of bytes: those beyond become rows, the oldest first
+
+	rows   int     // how many are rows
+	newest inlined // of those that are, or were
+	old    uint64  // those of records up to it are to become rows
+	seen   uint64  // the newest record when the view was flushed last
 }
 
-// take reports whether a change is about a content here, and makes it. A row that was
-// spilled before is left to the front.
+// take reports whether a change is about a content here, and makes it. A row is left to
+// the front. When a content goes, so do its bytes and its age.
 func (q *inlines) take(key string, c change, front *sheet) bool {
-	if key[0] == tInlineAge {
-		return !q.spilled // a row that was never written
-	}
-	if key[0] != tInline {
+	switch key[0] {
+	case tInlineAge:
+		in := parseAge([]byte(key))
+		if q.rows == 0 || byAge(&in, &q.newest) > 0 {
+			return true // a row that was never written
+		}
+		q.rows--
+		front.put(string(idKey(tInline, in.id)), change{})
 		return false
+	case tInline:
+		id := store.ID([]byte(key[1:]))
+		if old := q.byID[id]; old != nil {
+			q.drop(old)
+		}
+		if in := parseInline(id, c.value); in != nil {
+			q.add(in)
+		}
+		return true
 	}
-	id := store.ID([]byte(key[1:]))
-	if old := q.byID[id]; old != nil {
-		q.drop(old)
-	}
-	if q.spilled {
-		front.put(key, change{}) // of the content as it came before, if there is one
-	}
-	if in := parseInline(id, c.value); in != nil {
-		q.add(in)
-	}
-	return true
+	return false
 }
 
 func (q *inlines) add(in *inlined) {
@@ -136,14 +150,25 @@ func (q *inlines) oldest() uint64 {
 	return 0
 }
 
-// spill moves the oldest contents into rows, until the others have room.
-func (q *inlines) spill(to *sheet) {
-	for q.bytes > q.limit && q.oldest() != 0 {
+// grow notes that the view is about to be flushed, with the records up to applied. The
+// contents that were here at the flush before have grown old.
+func (q *inlines) grow(applied uint64) { q.old, q.seen = q.seen, applied }
+
+// spill moves the oldest contents into rows: the old ones, and others until the rest has
+// room. It reports whether there were any.
+func (q *inlines) spill(to *sheet) (moved bool) {
+	for {
+		record := q.oldest()
+		if record == 0 || record > q.old && q.bytes <= q.limit {
+			return moved
+		}
 		in := q.queue[0]
-		to.put(string(key(tInline, in.id)), change{in.row, true})
+		to.put(string(idKey(tInline, in.id)), change{in.row, true})
 		to.put(string(in.age()), change{nil, true})
 		q.drop(in)
-		q.spilled = true
+		q.rows++
+		q.newest = inlined{record: in.record, number: in.number}
+		moved = true
 	}
 }
 

@@ -129,3 +129,55 @@ func (r *rig) inlineRows() (n int) {
 	}
 	return n
 }
+
+// TestInlineGrowsOld makes rows of contents that stay inline for long, so that little
+// of the log is read by who opens the view; and no others.
+func TestInlineGrowsOld(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	r := newRig(t, durable.Mem(mem))
+	r.ok(inline("a", "a", 1))
+	require.NoError(t, r.cat.Flush())
+	r.ok(inline("b", "b", 2))
+	require.Zero(t, r.inlineRows(), "only what was there at the flush before")
+	require.NoError(t, r.cat.Flush())
+	require.Equal(t, 1, r.inlineRows())
+	r.ok(inline("c", "c", 3))
+	require.NoError(t, r.cat.Flush())
+	require.Equal(t, 2, r.inlineRows())
+
+	// Contents that never were rows leave no trace.
+	before := len(r.rows())
+	r.ok(inline("d", "d", 4))
+	require.Zero(t, r.cat.InlineChanges())
+	r.ok(catalog.Purge{Name: "d", All: true})
+	require.Zero(t, r.cat.InlineChanges())
+	require.Len(t, r.rows(), before)
+
+	// Those that did are removed, whether they come again or not.
+	r.ok(catalog.Purge{Name: "a", All: true})
+	require.Equal(t, 2, r.cat.InlineChanges())
+	r.ok(inline("a", "a", 5))
+	r.ok(catalog.Purge{Name: "b", All: true})
+	check := func() {
+		t.Helper()
+		var names []string
+		for _, in := range collect(r, r.cat.Inline(ctx)) {
+			require.Equal(t, in.Names[0].Name, string(in.Content.Inline))
+			names = append(names, in.Names[0].Name)
+		}
+		require.Equal(t, []string{"c", "a"}, names)
+	}
+	check()
+	require.Equal(t, 1, r.inlineRows())
+
+	// Who opens the view, and closes it, makes rows of what was there before.
+	r.reopen()
+	check()
+	r.ok(store.OpenEpoch{})
+	r.reopen()
+	require.Equal(t, 2, r.inlineRows())
+	check()
+	r.fs = durable.Mem(image(mem, 1))
+	r.open()
+	check()
+}

@@ -191,10 +191,11 @@ func fatal(err error) bool {
 // recall reads the contents that are inline, and no rows of the view, from the log.
 func (c *Catalog) recall(v *view, m *meta) error {
 	r := rows{r: v.db}
-	for range r.scan([]byte{tInlineAge}, nil) {
-		v.inline.spilled = true
-		break
+	for row := range r.scan([]byte{tInlineAge}, nil) {
+		v.inline.rows++
+		v.inline.newest = parseAge(row.Key)
 	}
+	v.inline.seen = m.applied
 	if m.inline == 0 || r.err != nil {
 		return r.err
 	}
@@ -310,6 +311,7 @@ func (c *Catalog) tend(v *view) {
 	}
 	if flush {
 		c.fresh, c.when = 0, now
+		v.grow(c.meta.Load().applied)
 	}
 	c.settled = make(chan struct{})
 	go func(done chan struct{}) {

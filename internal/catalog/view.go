@@ -24,7 +24,7 @@ import (
 // called concurrently.
 type view struct {
 	db  *kv.DB
-	gen atomic.Uint64 // grows with every merge
+	gen atomic.Uint64 // grows with every merge, and when contents become rows
 
 	settling sync.Mutex   // held over settle: one at a time
 	merging  sync.RWMutex // held over merge; by a read, to have the rows stay as they are
@@ -152,8 +152,17 @@ func (v *view) settle() error {
 	return nil
 }
 
-// flush writes the rows of all records merged so far to disk.
-func (v *view) flush() error {
+// grow has contents that stay inline for long become rows: see inlines.
+func (v *view) grow(applied uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.inline.grow(applied)
+}
+
+// flush writes the rows of all records merged so far, the newest of which is applied, to
+// disk.
+func (v *view) flush(applied uint64) error {
+	v.grow(applied)
 	if err := v.settle(); err != nil {
 		return err
 	}
@@ -168,7 +177,9 @@ func (v *view) freeze() (*meta, map[string]change) {
 	if v.front.meta == nil {
 		return nil, nil
 	}
-	v.inline.spill(&v.front)
+	if v.inline.spill(&v.front) {
+		v.gen.Add(1)
+	}
 	m := *v.front.meta
 	m.inline = v.inline.oldest()
 	v.below, v.front = v.front, sheet{}
@@ -273,7 +284,7 @@ func (v *view) layered() (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.gen.Load() != gen { // s may be ahead
+		if v.gen.Load() != gen { // s may be ahead, or hold contents that have become rows
 			s.Close()
 			continue
 		}
@@ -311,11 +322,11 @@ func (v *view) recentRows() map[string]change {
 }
 
 // waiting returns the contents that are inline in memory, oldest first, and whether
-// older ones may be rows.
+// older ones are rows.
 func (v *view) waiting() ([]*inlined, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.inline.list(), v.inline.spilled
+	return v.inline.list(), v.inline.rows > 0
 }
 
 // pending is the changes of the records that are being applied, over the rows of a

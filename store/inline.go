@@ -22,7 +22,7 @@ const (
 	inlinePause   = 25 * time.Millisecond // without a put: nobody is busy
 	inlinePack    = 4 * miB               // bytes of one pack, at most
 	inlineMembers = 8192                  // and their number: a record has at most 1 MiB
-	inlineLines   = 16 * miB              // of names in one pack, about: then each content gets one
+	inlineLines   = 4 * miB               // of lines about their names, about
 )
 
 // runPacker packs inline contents when enough have gathered, or the oldest has
@@ -97,11 +97,11 @@ func (s *Store) PackInline(ctx context.Context) error {
 		code := s.wide(ctx, &in)
 		b := batches[code]
 		if b == nil {
-			b = &inlineBatch{wide: code}
+			b = &inlineBatch{upload: newUploadID(), wide: code}
 			batches[code] = b
 		}
 		b.add(&in)
-		if b.bytes >= inlinePack || len(b.list) >= inlineMembers {
+		if b.full() {
 			delete(batches, code)
 			if err := s.packContents(ctx, b); err != nil {
 				return err
@@ -116,18 +116,27 @@ func (s *Store) PackInline(ctx context.Context) error {
 	return nil
 }
 
-// inlineBatch is what goes into one pack.
+// inlineBatch is what goes into one pack: of the names no more than the lines.
 type inlineBatch struct {
-	wide   erasure.Code // of the policy
-	copies int          // that the contents should have besides the first
-	list   []Inline
-	bytes  int64
+	upload  UploadID
+	wide    erasure.Code // of the policy
+	copies  int          // that the contents should have besides the first
+	members []Member
+	content []io.Reader
+	index   packIndex // where the next content begins
 }
 
 func (b *inlineBatch) add(in *Inline) {
-	b.list = append(b.list, *in)
-	b.bytes += in.Content.Size
+	m := Member{ID: in.Content.ID, Offset: b.index.at, Size: in.Content.Size}
+	b.index.name(b.upload, m, in.Names)
+	b.index.at += m.Size
+	b.members = append(b.members, m)
+	b.content = append(b.content, bytes.NewReader(in.Content.Inline))
 	b.copies = max(b.copies, in.Content.Code.M)
+}
+
+func (b *inlineBatch) full() bool {
+	return b.index.at >= inlinePack || len(b.members) >= inlineMembers || len(b.index.lines) >= inlineLines
 }
 
 // wide returns the code that a policy has for a content among others.
@@ -138,7 +147,7 @@ func (s *Store) wide(ctx context.Context, in *Inline) erasure.Code {
 // code returns the code of the pack: that of the policy if it fills a stripe, and is
 // as safe as was promised, else copies.
 func (b *inlineBatch) code(fewer func(int) int) erasure.Code {
-	if b.bytes >= int64(b.wide.K)*BlockSize && b.wide.M >= b.copies {
+	if b.index.at >= int64(b.wide.K)*BlockSize && b.wide.M >= b.copies {
 		return b.wide
 	}
 	return erasure.Code{K: 1, M: fewer(max(1, b.copies))}
@@ -147,27 +156,15 @@ func (b *inlineBatch) code(fewer func(int) int) erasure.Code {
 // packContents writes one pack of inline contents. The commit compares: contents
 // that moved or went meanwhile are skipped.
 func (s *Store) packContents(ctx context.Context, b *inlineBatch) (err error) {
-	upload := newUploadID()
-	s.pins.add(upload)
-	defer func() { s.pins.settle(upload, err) }()
-	index := &packIndex{}
-	var content []io.Reader
-	var members []Member
-	for i := range b.list {
-		c := &b.list[i].Content
-		m := Member{ID: c.ID, Offset: index.at, Size: c.Size}
-		index.name(upload, m, b.list[i].Names)
-		index.at += c.Size
-		members = append(members, m)
-		content = append(content, bytes.NewReader(c.Inline))
-	}
+	s.pins.add(b.upload)
+	defer func() { s.pins.settle(b.upload, err) }()
 	code := b.code(func(m int) int { return s.fewer(ctx, m) })
-	w, err := s.writePack(ctx, upload, code, index, io.MultiReader(content...))
+	w, err := s.writePack(ctx, b.upload, code, &b.index, io.MultiReader(b.content...))
 	if err != nil {
 		return err
 	}
 	// A crash here leaves a pack that nothing names, and the contents in the log.
-	err = s.commitOne(ctx, Pack{Extent: w.extents[0], Members: members})
+	err = s.commitOne(ctx, Pack{Extent: w.extents[0], Members: b.members})
 	if err != nil && !errors.Is(err, ErrUncertain) {
 		s.discard(w.extents)
 	}
@@ -175,12 +172,12 @@ func (s *Store) packContents(ctx context.Context, b *inlineBatch) (err error) {
 }
 
 // name adds a line for each version that refers to a content, so that the pack alone
-// can tell its names, and a single one when the lines are long already.
+// can tell its names, or for some where the lines are long.
 func (x *packIndex) name(upload UploadID, m Member, names []Object) {
 	for i := range names {
 		obj := &names[i]
 		x.add(upload, &Put{Name: obj.Name, Attr: obj.Attr, Policy: obj.Policy, ID: m.ID, Size: m.Size, Offset: m.Offset})
-		if len(x.lines) > inlineLines {
+		if len(x.lines) >= inlineLines {
 			return
 		}
 	}

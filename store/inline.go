@@ -15,7 +15,7 @@ import (
 // Content that travelled in a record is packed when there is enough of it, and nobody
 // is busy putting more: the log keeps it as safely for the moment, and what many puts
 // brought makes one pack of the full code. While puts go on without a pause it is
-// packed when inlineBacklog has gathered.
+// packed when inlineBacklog has gathered, or PackAfter is over.
 const (
 	inlineEnough  = MaxSmall              // bytes that are worth a pack
 	inlineBacklog = 8 * miB               // bytes that are packed however busy the store is
@@ -35,7 +35,10 @@ func (s *Store) runPacker() {
 		case <-s.ctx.Done():
 			return
 		case <-s.packNow:
-			s.lull()
+			if s.inlineBytes.Load() < inlineEnough {
+				continue // they were packed with those before
+			}
+			s.lull(timer.C)
 		case <-timer.C:
 		}
 		if err := s.PackInline(s.ctx); err != nil && s.ctx.Err() == nil {
@@ -55,13 +58,15 @@ func (s *Store) packSoon(n int64) {
 	}
 }
 
-// lull waits until no inline content comes, or too much has gathered.
-func (s *Store) lull() {
+// lull waits until no inline content comes, too much has gathered, or the time is over.
+func (s *Store) lull(over <-chan time.Time) {
 	look := time.NewTicker(inlinePause)
 	defer look.Stop()
 	for before := s.inlineBytes.Load(); before < inlineBacklog; {
 		select {
 		case <-s.ctx.Done():
+			return
+		case <-over:
 			return
 		case <-look.C:
 		}

@@ -1,9 +1,15 @@
 package catalog_test
 
 import (
+	"context"
 	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -64,4 +70,51 @@ func TestSettleAfterFailure(t *testing.T) {
 	require.True(t, old == r.cat.View(), "nobody saw that it failed")
 	require.Equal(t, idOf("new"), r.object("a", 0).ID)
 	require.Equal(t, idOf("more"), r.object("b", 0).ID)
+}
+
+// TestReadsGiveUpSettling ends lists while Pebble takes no rows: one goroutine at most
+// goes on waiting for that, however many gave up.
+func TestReadsGiveUpSettling(t *testing.T) {
+	var stuck atomic.Bool
+	release := make(chan struct{})
+	end := sync.OnceFunc(func() { close(release) })
+	fsys := durabletest.New(durable.Mem(vfs.NewCrashableMem()), durabletest.Options{Before: func(op durabletest.Op) {
+		if stuck.Load() && op.Kind == durabletest.Write && strings.HasPrefix(op.Name, "view") {
+			<-release
+		}
+	}})
+	r := newRig(t, fsys)
+	t.Cleanup(end) // before the catalog is closed
+	stuck.Store(true)
+	for i := 0; r.settles(); i++ {
+		require.Less(t, i, 100, "Pebble takes all")
+		r.ok(store.SetState{Key: fmt.Sprint(i), Value: make([]byte, 64<<10)})
+	}
+	r.ok(store.SetState{Key: "one more", Value: []byte{1}})
+	for range 20 {
+		short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		for _, err := range r.cat.List(short, ".", "") {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		cancel()
+	}
+	buf := make([]byte, 1<<20)
+	require.LessOrEqual(t, strings.Count(string(buf[:runtime.Stack(buf, true)]), "trySettle"), 2, "a frame, and who began it")
+	end()
+	require.NoError(t, r.cat.Settle())
+	require.Empty(t, collect(r, r.cat.List(ctx, ".", "")))
+}
+
+// settles reports whether Pebble takes rows without much ado.
+func (r *rig) settles() bool {
+	r.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- r.cat.Settle() }()
+	select {
+	case err := <-done:
+		require.NoError(r.t, err)
+		return true
+	case <-time.After(200 * time.Millisecond):
+		return false
+	}
 }

@@ -26,8 +26,8 @@ type view struct {
 	db  *kv.DB
 	gen atomic.Uint64 // grows with every merge, and when contents become rows
 
-	settling sync.Mutex   // held over settle: one at a time
-	merging  sync.RWMutex // held over merge; by a read, to have the rows stay as they are
+	settling chan struct{} // full over settle: one at a time
+	merging  sync.RWMutex  // held over merge; by a read, to have the rows stay as they are
 
 	mu     sync.RWMutex // guards what follows, and is never held over a call of db
 	front  sheet
@@ -67,7 +67,7 @@ const rowCost = 100
 // newView returns the view over what db holds, with so many bytes of contents inline in
 // memory at most.
 func newView(db *kv.DB, inline int) *view {
-	return &view{db: db, inline: inlines{byID: map[store.ID]*inlined{}, limit: inline}}
+	return &view{db: db, settling: make(chan struct{}, 1), inline: inlines{byID: map[store.ID]*inlined{}, limit: inline}}
 }
 
 // Get returns a copy of the value under key, and whether there is one.
@@ -124,8 +124,13 @@ func (v *view) size() int {
 // settle writes the rows of all records merged so far to Pebble, in one batch. Reads
 // find them all the time. They are not durable then: see kv.Batch.Commit.
 func (v *view) settle() error {
-	v.settling.Lock()
-	defer v.settling.Unlock()
+	v.settling <- struct{}{}
+	return v.settleNow()
+}
+
+// settleNow is settle for who has filled settling, and empties it.
+func (v *view) settleNow() error {
+	defer func() { <-v.settling }()
 	// First: what an earlier batch left below when the view failed is read still, and
 	// must not give way to the front.
 	b, err := v.db.NewWrites()
@@ -251,27 +256,25 @@ func (v *view) unsettled() bool {
 }
 
 // trySettle is settle for who reads: it does not wait for room on a full disk, and
-// returns false then.
+// returns false then. However many give up, one goroutine at most goes on with it.
 func (v *view) trySettle(ctx context.Context) (bool, error) {
-	if v.db.Full() {
-		return false, nil
-	}
-	done := make(chan error, 1)
-	go func() { done <- v.settle() }()
+	var done chan error // nil: somebody else is at it
+	turn := v.settling
 	look := time.NewTicker(fullPause)
 	defer look.Stop()
-	for {
+	for !v.db.Full() {
 		select {
+		case turn <- struct{}{}:
+			turn, done = nil, make(chan error, 1)
+			go func() { done <- v.settleNow() }()
 		case err := <-done:
 			return err == nil, err
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-look.C:
-			if v.db.Full() {
-				return false, nil
-			}
 		}
 	}
+	return false, nil
 }
 
 // layered returns the rows with those in memory over those of db. It costs time and

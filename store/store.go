@@ -55,7 +55,7 @@ type Store struct {
 
 	heads       *semaphore.Weighted // memory for contents read whole
 	mostExtents int                 // that an object may have
-	inlineBytes atomic.Int64        // put since the packer was woken
+	inlineBytes atomic.Int64        // put since they were packed last
 	packNow     chan struct{}
 	packing     turn
 	repairNow   chan struct{}

@@ -12,15 +12,17 @@
 // it with log time and identity, makes it durable, and hands it to Apply, in
 // order, on every copy. Apply decides from the rows of the view and the record
 // alone: no clock, no randomness, no order of a map. So copies that applied the
-// same records hold the same bytes, and the view can be thrown away at any time.
-// It is, when Pebble finds a damaged block or a write of it fails: the catalog
-// makes another one beside it from the log, and goes on.
+// same records hold the same bytes, but for what each view does with contents that
+// wait to be packed, and the view can be thrown away at any time. It is, when Pebble
+// finds a damaged block or a write of it fails: the catalog makes another one beside
+// it from the log, and goes on.
 //
 // The view holds only what is durable in the log. Rows of the newest records wait in
 // memory and are written to Pebble many together: most change again soon. A content
 // that travelled in its record stays in memory until it is packed, and becomes a row
-// only where many wait; the log has its bytes, and the meta row says from which record
-// on. A crash takes the view back by some records, which Open applies again.
+// only where many wait, or it does for long; the log has its bytes, and the meta row
+// says from which record on. A crash takes the view back by some records, which Open
+// applies again.
 //
 // A refused command stays in the log as refused, and changes nothing but this:
 // once a put was applied, be it stored, found to be there, or refused, its upload

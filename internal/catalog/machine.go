@@ -56,7 +56,7 @@ func be64(b []byte) uint64 {
 
 func be64s(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// machine applies records to a batch, one behind the other.
+// machine applies records to what is pending, one behind the other.
 type machine struct {
 	view *pending
 	meta *meta

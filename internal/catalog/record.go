@@ -53,7 +53,8 @@ type Stamp struct {
 }
 
 // EncodeCommands returns the encoding of the commands, for EncodeRecord. What
-// has no encoding is fs.ErrInvalid, before anything is proposed.
+// has no encoding, or inline content of another id, is fs.ErrInvalid, before anything is
+// proposed.
 func EncodeCommands(commands []store.Command) ([]byte, error) {
 	e := frame.Encoder{B: make([]byte, 0, sizeOf(commands))}
 	e.U32(uint32(len(commands)))
@@ -114,9 +115,10 @@ type Entry struct {
 	store.Record
 }
 
-// DecodeRecord reads a record. Content that is inline aliases b. An unknown version or kind of command is
-// frame.ErrVersion: the log needs a newer blockframe. Anything else that
-// EncodeRecord would not have written is frame.ErrCorrupt.
+// DecodeRecord reads a record. Content that is inline aliases b, and is not held
+// against its id: EncodeCommands did that. An unknown version or kind of command is
+// frame.ErrVersion: the log needs a newer blockframe. Anything else that they would
+// not have written is frame.ErrCorrupt.
 func DecodeRecord(b []byte) (*Entry, error) {
 	if len(b) > MaxRecord {
 		return nil, fmt.Errorf("%w: record of %d bytes", frame.ErrCorrupt, len(b))

@@ -173,9 +173,9 @@ func TestForgottenStaysDead(t *testing.T) {
 		require.Empty(t, collect(r, r.cat.Uploads(ctx, store.UploadID{})))
 		r.reopen()
 	}
-	rows := len(r.rows())
+	rows := len(r.decided())
 	r.epoch()
-	require.Len(t, r.rows(), rows-1, "the row is gone with the epoch")
+	require.Len(t, r.decided(), rows-1, "the row is gone with the epoch")
 	r.refused(catalog.ErrExpired, first)
 }
 

@@ -356,7 +356,7 @@ func (c *content) encode() []byte {
 	return e.B
 }
 
-// inline reports whether the bytes are a row.
+// inline reports whether the bytes are in the catalog: in memory, or a row.
 func (c *content) inline() bool { return c.upload.IsZero() && c.size > 0 }
 
 // upload is the row of an upload.

@@ -182,3 +182,19 @@ func TestInlineGrowsOld(t *testing.T) {
 	r.open()
 	check()
 }
+
+// TestInlineOtherBytes puts content where the log has other bytes for it, as who wrote
+// them did not look: it takes their place.
+func TestInlineOtherBytes(t *testing.T) {
+	r := memRig(t)
+	b := encode(t, true, inline("a", "good bytes", 1))
+	b = []byte(strings.Replace(string(b), "good bytes", "evil bytes", 1))
+	first, err := r.j.Append([][]byte{b})
+	require.NoError(t, err)
+	_, err = r.cat.Apply(first, [][]byte{b})
+	require.NoError(t, err)
+	require.Equal(t, "evil bytes", string(r.content("good bytes").Inline))
+	r.ok(inline("b", "good bytes", 2))
+	require.Equal(t, "good bytes", string(r.content("good bytes").Inline))
+	require.Equal(t, r.object("a", 0).ID, r.object("b", 0).ID)
+}

@@ -33,6 +33,9 @@ func (tally) Apply(rows catalog.RowTx, info catalog.Info, results []store.Result
 			continue
 		}
 		o := results[i].Object
+		if !results[i].Changed || !o.Created.Equal(info.Time) {
+			continue // the newest version has these bytes already
+		}
 		k := binary.BigEndian.AppendUint64(nil, o.Inode)
 		old, ok, err := rows.Get(k)
 		if err != nil {

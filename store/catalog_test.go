@@ -301,18 +301,15 @@ func (c *tables) Repairs(context.Context) iter.Seq2[store.Repair, error] {
 func (c *tables) Inline(context.Context) iter.Seq2[store.Inline, error] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	names := map[store.ID][]store.Object{}
+	for _, o := range c.names {
+		names[o.ID] = append(names[o.ID], o)
+	}
 	var list []store.Inline
 	for _, k := range c.contents {
-		if len(k.Inline) == 0 {
-			continue
+		if len(k.Inline) > 0 {
+			list = append(list, store.Inline{Content: k, Names: names[k.ID]})
 		}
-		in := store.Inline{Content: k}
-		for _, o := range c.names {
-			if o.ID == k.ID {
-				in.Names = append(in.Names, o)
-			}
-		}
-		list = append(list, in)
 	}
 	slices.SortFunc(list, func(a, b store.Inline) int { return slices.Compare(a.Content.ID[:], b.Content.ID[:]) })
 	return all(list)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -76,5 +77,97 @@ func TestPackInlineAfterPack(t *testing.T) {
 		require.True(t, r.isInline(next), "it is alone")
 		time.Sleep(31 * time.Second)
 		require.False(t, r.isInline(next))
+	})
+}
+
+// packedAs returns the code of the one extent that holds an object.
+func (r *rig) packedAs(o store.Object) erasure.Code {
+	r.t.Helper()
+	x := r.extents(o)
+	require.Len(r.t, x, 1)
+	return x[0].Code
+}
+
+// A pack takes the code of the policy where it fills a stripe and is as safe as was
+// promised; else it is copies, as many as that takes, or as there are backends for.
+func TestPackInlineCode(t *testing.T) {
+	code := erasure.Code{K: 2, M: 2}
+	r := newRig(t, 4, func(o *store.Options) {
+		o.Policies = func() []store.Policy { return []store.Policy{{Code: code}} }
+		o.PackAfter = time.Hour
+	})
+	n := 0
+	put := func(contents int) (o store.Object) {
+		for range contents {
+			n++
+			o = r.put(fmt.Sprint(n), content(uint64(n), 4096))
+		}
+		return o
+	}
+	pack := func() { require.NoError(t, r.PackInline(t.Context())) }
+	short := put(31)
+	pack()
+	require.Equal(t, erasure.Code{K: 1, M: 2}, r.packedAs(short))
+	full := put(32)
+	pack()
+	require.Equal(t, code, r.packedAs(full))
+	before := put(32)
+	code = erasure.Code{K: 3, M: 1}
+	pack()
+	require.Equal(t, erasure.Code{K: 1, M: 2}, r.packedAs(before), "two were promised")
+	after := put(48)
+	pack()
+	require.Equal(t, code, r.packedAs(after))
+	r.cleanScrub()
+}
+
+// A content that was promised more copies than there are backends now gets fewer, rather
+// than staying in the log.
+func TestPackInlineFewerCopies(t *testing.T) {
+	r := newRig(t, 3, func(o *store.Options) { o.Absent = []store.BackendID{{9}}; o.PackAfter = time.Hour })
+	o := r.put("a", content(0, 100))
+	c := r.cat.contents[o.ID]
+	c.Code = erasure.Code{K: 1, M: 3} // of when the other was there
+	r.cat.contents[o.ID] = c
+	require.NoError(t, r.PackInline(t.Context()))
+	require.Equal(t, erasure.Code{K: 1, M: 2}, r.packedAs(o))
+}
+
+// What is packed at once is bounded: in bytes, and in number, as a record is.
+func TestPackInlineLimits(t *testing.T) {
+	r := newRig(t, 3, func(o *store.Options) { coded(2, 1, miB)(o); o.PackAfter = time.Hour })
+	const long, short = 1100, 8300
+	for i := range long {
+		r.put(fmt.Sprint("l", i), content(uint64(i), 4096))
+	}
+	for i := range short {
+		r.put(fmt.Sprint("s", i), []byte(fmt.Sprint(i)))
+	}
+	require.NoError(t, r.PackInline(t.Context()))
+	members := map[store.UploadID]int{}
+	bytes := map[store.UploadID]int64{}
+	for _, c := range r.cat.contents {
+		require.False(t, c.Upload.IsZero())
+		members[c.Upload]++
+		bytes[c.Upload] += c.Size
+	}
+	for u := range members {
+		require.LessOrEqual(t, members[u], 8192)
+		require.LessOrEqual(t, bytes[u], int64(4*miB))
+	}
+}
+
+// While puts go on without a pause, contents are packed when 8 MiB have gathered.
+func TestPackInlineBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, func(o *store.Options) { coded(2, 1, miB)(o); o.PackAfter = time.Hour })
+		first := r.put("first", content(0, 4096))
+		n := 1
+		for ; r.isInline(first); n++ {
+			require.Less(t, n, 2500, "it waits for ever")
+			time.Sleep(20 * time.Millisecond)
+			r.put(fmt.Sprint(n), content(uint64(n), 4096))
+		}
+		require.Greater(t, n, 2000, "not for each 256 KiB")
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -74,6 +76,49 @@ func TestSmallPutsShareAPack(t *testing.T) {
 	lines, err := store.RecodeManifests(in.Manifests)
 	require.NoError(t, err)
 	require.Equal(t, in.Manifests, lines)
+}
+
+// Who puts one content after the other shares packs with the others who do: they come
+// back at the same time, and half of them make a group.
+func TestGroupsOfThoseWhoComeBack(t *testing.T) {
+	const clients, each = 64, 10
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, coded(2, 1, miB))
+		slow := func(op mem.Op) *mem.Fault {
+			if op.Kind == mem.Commit {
+				time.Sleep(4 * time.Millisecond)
+			}
+			return nil
+		}
+		for _, m := range r.mems {
+			m.SetFault(slow)
+		}
+		var work sync.WaitGroup
+		for c := range clients {
+			work.Go(func() {
+				for i := range each {
+					time.Sleep(time.Duration(c) * time.Microsecond) // it makes its content
+					r.put(fmt.Sprint(c, "/", i), content(uint64(c*each+i), 5000))
+				}
+			})
+		}
+		work.Wait()
+		require.Less(t, r.blobs()/2, 3*each+3, "packs for %d rounds of %d puts; four a round where nobody waits", each, clients)
+
+		time.Sleep(time.Second)
+		for i := range 30 { // until it has noticed that they are gone
+			r.put(fmt.Sprint("one/", i), content(uint64(i), 6000))
+		}
+		for _, m := range r.mems {
+			m.SetFault(nil)
+		}
+		before := time.Now()
+		r.put("alone", content(0, 7000))
+		require.Zero(t, time.Since(before), "it waits for nobody")
+		for c := range clients {
+			r.reads(r.cat.names[fmt.Sprint(c, "/", 0)], content(uint64(c*each), 5000))
+		}
+	})
 }
 
 // The same content many times in one group is one content with many names.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/blockframe/blockframe/erasure"
 )
@@ -14,7 +16,8 @@ const (
 	groupBytes   = 4 * miB   // content of one group of small puts
 	groupPuts    = 256       // their number
 	groupMeta    = 512 << 10 // and their names and attributes: a record has at most 1 MiB
-	groupsAtOnce = 2         // groups being written: one waits for the disks, one gathers
+	groupsAtOnce = 2         // groups being written: while one waits for the disks, another is computed
+	groupPause   = time.Millisecond
 )
 
 // packIndex is what a pack says of its members, made while it is written.
@@ -47,6 +50,22 @@ func (it *small) meta() int {
 	return n
 }
 
+// group is small puts that are written together.
+type group struct {
+	items []*small
+	bytes int // content
+	meta  int // of the record
+}
+
+func (b *group) add(it *small) {
+	b.items = append(b.items, it)
+	b.bytes, b.meta = b.bytes+len(it.data), b.meta+it.meta()
+}
+
+func (b *group) full() bool {
+	return b.bytes >= groupBytes || b.meta >= groupMeta || len(b.items) >= groupPuts
+}
+
 type outcome struct {
 	obj Object
 	err error
@@ -59,6 +78,8 @@ type grouper struct {
 	s     *Store
 	in    chan *small
 	busy  chan struct{} // a place for each group being written
+	now   atomic.Int64  // puts in groups being written
+	most  int           // puts that lately were here at once; used by gather alone
 	ended chan struct{} // closed when no group will be written any more
 }
 
@@ -107,33 +128,61 @@ func (g *grouper) run() {
 		if items == nil {
 			return
 		}
+		g.now.Add(int64(len(items)))
 		groups.Go(func() {
 			defer func() { <-g.busy }()
+			defer g.now.Add(-int64(len(items)))
 			g.s.putGroup(items)
 		})
 	}
 }
 
-// gather waits for a small put and takes all that wait with it.
+// gather waits for a small put, and takes with it all that wait. A group costs about as
+// much whether it has one member or thirty, and who put lately puts again as soon as he
+// is answered: so gather waits a moment for half of those who lately were here at once.
+// The other half may be in the group that is being written.
 func (g *grouper) gather() []*small {
-	var items []*small
+	b := &group{}
 	select {
 	case it := <-g.in:
-		items = append(items, it)
+		b.add(it)
 	case <-g.s.ctx.Done():
 		return nil
 	}
-	bytes, meta := len(items[0].data), items[0].meta()
-	for bytes < groupBytes && meta < groupMeta && len(items) < groupPuts {
+	g.drain(b)
+	if !b.full() && 2*len(b.items) < g.most {
+		g.linger(b)
+	}
+	g.most = max(len(b.items)+int(g.now.Load()), g.most*7/8)
+	return b.items
+}
+
+// linger waits until half of those who lately were here have come, or for groupPause.
+func (g *grouper) linger(b *group) {
+	over := time.NewTimer(groupPause)
+	defer over.Stop()
+	for !b.full() && 2*len(b.items) < g.most {
 		select {
 		case it := <-g.in:
-			items = append(items, it)
-			bytes, meta = bytes+len(it.data), meta+it.meta()
-		default:
-			return items
+			b.add(it)
+		case <-over.C:
+			g.most = 0 // they are gone
+			return
 		}
 	}
-	return items
+	g.drain(b)
+}
+
+// drain takes all that wait now.
+func (g *grouper) drain(b *group) {
+	for !b.full() {
+		select {
+		case it := <-g.in:
+			b.add(it)
+		default:
+			return
+		}
+	}
 }
 
 // putGroup writes small puts as packs, one for each code, and tells each its

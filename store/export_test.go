@@ -12,6 +12,15 @@ import (
 // SlabsLent returns the bytes of the slab budget that are in use.
 func (s *Store) SlabsLent() int64 { return s.slabs.inUse() }
 
+// HeadsBack reports whether no memory for contents that are read whole is in use.
+func (s *Store) HeadsBack() bool {
+	ok := s.heads.TryAcquire(headBytes)
+	if ok {
+		s.heads.Release(headBytes)
+	}
+	return ok
+}
+
 // RecodeHeader decodes a header and encodes it again.
 func RecodeHeader(b []byte) ([]byte, error) {
 	h, err := decodeHeader(b)

@@ -9,12 +9,16 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math/bits"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/merkle"
+	"golang.org/x/sync/semaphore"
 )
 
 // headBytes bounds the memory of contents that are read whole to find out whether
@@ -105,9 +109,25 @@ func (s *Store) admit(name string, opts PutOptions) error {
 func (s *Store) smallPut(ctx context.Context, name string, data []byte, opts PutOptions) (Put, error) {
 	size := int64(len(data))
 	policy := Choose(s.opts.Policies(), name, size)
-	p := Put{Name: name, Attr: opts.Attr, Policy: policy.Name, ID: ID(frame.Sum(data)), Size: size,
+	p := Put{Name: name, Attr: opts.Attr, Policy: policy.Name, ID: sum(data), Size: size,
 		Upload: newUploadID(), Expect: opts.Expect, Code: s.copies(ctx, policy)}
 	return p, opts.check(p.ID, size)
+}
+
+// sum returns the address of content that is in memory. From 16 KiB on the hash of
+// trees is the faster one.
+func sum(data []byte) ID {
+	if len(data) < 16<<10 {
+		return ID(frame.Sum(data))
+	}
+	if len(data) <= BlockSize {
+		return ID(merkle.BlockRoot(data))
+	}
+	cvs := make([]merkle.CV, 0, MaxSmall/BlockSize)
+	for off := 0; off < len(data); off += BlockSize {
+		cvs = append(cvs, merkle.BlockCV(data[off:min(len(data), off+BlockSize)], int64(off)))
+	}
+	return ID(merkle.FoldRoot(cvs))
 }
 
 // check compares what was read with what was announced.
@@ -129,7 +149,7 @@ func (s *Store) putSmall(ctx context.Context, p Put, h *head) (Object, error) {
 		return s.group.put(ctx, p, h.data)
 	}
 	mine := *h // what the caller of Put has may change when Put returns, and is not used then
-	h.free = nil
+	*h = head{}
 	p.Attr.Xattrs = cloneXattrs(p.Attr.Xattrs)
 	ended := make(chan outcome, 1)
 	go func() {
@@ -283,18 +303,73 @@ func newUploadID() (id UploadID) {
 	return id
 }
 
-// head is the beginning of a source, or all of it.
+// head is the beginning of a source, or all of it. It is lent, until release.
 type head struct {
 	data  []byte
 	whole bool
-	free  func()
+	buf   *[]byte             // of headPools, nil if data has memory of its own
+	heads *semaphore.Weighted // nil if nothing was taken of it
+	room  int64               // that was
 }
 
+// release gives the memory back. It may be called again.
 func (h *head) release() {
-	if h.free != nil {
-		h.free()
-		h.free = nil
+	if h.heads != nil {
+		h.heads.Release(h.room)
+		h.heads = nil
 	}
+	h.lend(nil)
+	h.data = nil
+}
+
+// lend takes buf, with what is in data, instead of the memory that it has.
+func (h *head) lend(buf *[]byte) {
+	if buf != nil {
+		h.data = append((*buf)[:0], h.data...)
+	}
+	if h.buf != nil {
+		headPools[headClass(cap(*h.buf))].Put(h.buf)
+	}
+	h.buf = buf
+}
+
+// fit moves whole content that leaves much of its memory empty into less, since it waits
+// for its group.
+func (h *head) fit() {
+	have := len(h.data)
+	if int64(have) >= h.room*3/4 {
+		return
+	}
+	less := int64(have)
+	if have <= MaxInline {
+		h.data = bytes.Clone(h.data)
+		h.lend(nil)
+	} else if c := headClass(have); int64(headRoom(c)) < h.room {
+		h.lend(headMemory(c))
+		less = int64(headRoom(c))
+	} else {
+		return
+	}
+	h.heads.Release(h.room - less)
+	h.room = less
+}
+
+// headPools has memory for contents of more than MaxInline, by class: that of class c
+// is headRoom(c) bytes.
+var headPools [6]sync.Pool
+
+// headRoom returns 8 KiB to 256 KiB, and some more for the byte that shows the end.
+func headRoom(class int) int { return 8<<10<<class + 16 }
+
+// headClass returns the least class with room for n bytes.
+func headClass(n int) int { return bits.Len(uint(max(n-16, 1)-1) >> 13) }
+
+func headMemory(class int) *[]byte {
+	if b, ok := headPools[class].Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, headRoom(class))
+	return &b
 }
 
 // reader returns the source from its beginning. The memory of the head is given back
@@ -331,26 +406,28 @@ func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, e
 	if size > MaxSmall {
 		return &head{}, nil
 	}
-	first := MaxInline + 1
-	if size > 0 {
-		first = int(size) + 1 // one byte more, to see that it ends there
+	h := &head{heads: s.heads, room: MaxInline + 1}
+	if size > MaxInline {
+		h.room = int64(headRoom(headClass(int(size) + 1)))
 	}
-	room := int64(first)
-	if err := s.heads.Acquire(ctx, room); err != nil {
+	if err := s.heads.Acquire(ctx, h.room); err != nil {
 		return nil, err
 	}
-	h := &head{free: func() { s.heads.Release(room) }}
-	for limit := first; ; {
-		h.data = append(make([]byte, 0, limit), h.data...)
+	if size > MaxInline {
+		h.lend(headMemory(headClass(int(size) + 1)))
+	} else {
+		h.data = make([]byte, 0, h.room)
+	}
+	for {
+		limit := min(cap(h.data), MaxSmall+1)
+		if size > 0 {
+			limit = int(size) + 1 // one byte more, to see that it ends there
+		}
 		n, err := io.ReadFull(r, h.data[len(h.data):limit])
 		h.data = h.data[:len(h.data)+n]
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			h.whole = true
-			if have := int64(len(h.data)); have < room*3/4 { // it waits for its group: give back the rest
-				h.data = bytes.Clone(h.data)
-				s.heads.Release(room - have)
-				room = have
-			}
+			h.fit()
 			return h, nil
 		}
 		if err != nil {
@@ -363,11 +440,14 @@ func (s *Store) readHead(ctx context.Context, r io.Reader, size int64) (*head, e
 		}
 		// Who has some of this memory does not wait for more: others may do the same.
 		// What finds none is stored as if it were long.
-		next := min(4*limit, MaxSmall+1)
-		if limit > MaxSmall || !s.heads.TryAcquire(int64(next-limit)) {
+		next := 1
+		if h.buf != nil {
+			next = headClass(limit) + 2
+		}
+		if limit > MaxSmall || !s.heads.TryAcquire(int64(headRoom(next))-h.room) {
 			return h, nil
 		}
-		room += int64(next - limit)
-		limit = next
+		h.room = int64(headRoom(next))
+		h.lend(headMemory(next))
 	}
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/blockframe/blockframe/store"
 )
@@ -54,6 +56,37 @@ func TestOddSources(t *testing.T) {
 			r.reads(o, data)
 		}
 	}
+}
+
+// Contents of every size that is read whole, announced or not, are put at the same time
+// and over again: the memory of one is that of another next, and none sees it.
+func TestMemoryOfSmallPuts(t *testing.T) {
+	r := newRig(t, 3, coded(2, 1, miB))
+	var work errgroup.Group
+	work.SetLimit(16)
+	n := 0
+	for _, base := range []int{4096, 8192, 16384, 32768, 65536, 131072, store.MaxSmall} {
+		for _, d := range []int{-20, -1, 0, 1, 15, 16, 17} {
+			for _, announced := range []int64{0, 1} {
+				n++
+				seed, size := uint64(n), base+d
+				work.Go(func() error {
+					data := content(seed, size)
+					o, err := r.Put(t.Context(), fmt.Sprint(seed), iotest.HalfReader(bytes.NewReader(data)), store.PutOptions{Size: announced * int64(size), Expect: store.AnyVersion})
+					if err == nil {
+						r.reads(o, data)
+						_, err = r.Put(t.Context(), "wrong", bytes.NewReader(data), store.PutOptions{Size: int64(size) + 1, Expect: store.AnyVersion})
+						if errors.Is(err, io.ErrUnexpectedEOF) {
+							err = nil
+						}
+					}
+					return err
+				})
+			}
+		}
+	}
+	require.NoError(t, work.Wait())
+	r.cleanScrub()
 }
 
 // counted counts what is read of it.

@@ -169,7 +169,7 @@ func (r *Reader) readPlaced(p []byte, c Content, off int64) (int, error) {
 			}
 			at += n
 		}
-		if ID(frame.Sum(data)) != c.ID {
+		if sum(data) != c.ID {
 			return 0, fmt.Errorf("%w: bytes [%d, %d) of upload %v are not the content %v", ErrCorrupt, c.Offset, c.Offset+c.Size, c.Upload, c.ID)
 		}
 		r.mu.Lock()

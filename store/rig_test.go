@@ -78,6 +78,7 @@ func (r *rig) calm() {
 		eventually(r.t, func() bool { return m.Handles() == 0 }, "backend %d has %d readers or writers left", i, m.Handles())
 	}
 	eventually(r.t, func() bool { return r.SlabsLent() == 0 }, "slabs are lent out still")
+	eventually(r.t, r.HeadsBack, "memory of contents that were read whole is lent out still")
 }
 
 // put stores data under a name and returns the object.

@@ -39,9 +39,6 @@ func (e *entry) record() int {
 	for k, v := range e.attr.Xattrs {
 		n += len(k) + len(v)
 	}
-	if e.attr.Mode.IsRegular() && e.size <= 4096 {
-		n += int(e.size) // tiny contents may travel in the record
-	}
 	return n
 }
 
@@ -62,10 +59,14 @@ func (p *putter) tree(ctx context.Context, s source) error {
 			w.own = append(w.own, info)
 		}
 	}
+	defer w.stop()
 	if err := filepath.WalkDir(root, w.visit); err != nil {
 		return err
 	}
-	return w.flush()
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.settle()
 }
 
 // treeSize returns the bytes of all files of a tree, for the bar.
@@ -91,6 +92,17 @@ type treeWalk struct {
 	list   []entry
 	bytes  int64
 	record int
+	before *treeBatch // that is being committed while the next one is filled, nil if none is
+}
+
+// treeBatch is a list of entries on its way into the store.
+type treeBatch struct {
+	list  []entry
+	batch *blockframe.Batch
+	last  []int // of the results, the one that is the state of each entry
+	done  chan struct{}
+	made  []blockframe.Object // valid with err once done is closed
+	err   error
 }
 
 // visit takes one entry. Directories come before what is in them, so that they
@@ -165,27 +177,46 @@ func (w *treeWalk) add(e entry) error {
 	return nil
 }
 
-// flush puts what has gathered: together if that goes, else one by one, so that
-// what cannot be put keeps nothing else from being stored.
+// flush puts what has gathered. It commits in the background, one batch after the other:
+// a later one may need the directories of an earlier one.
 func (w *treeWalk) flush() error {
 	list := w.list
 	w.list, w.bytes, w.record = nil, 0, 0
 	if len(list) == 0 {
 		return nil
 	}
-	objects, err := w.together(list)
-	if err == nil {
-		for _, o := range objects {
+	b := w.fill(list)
+	if err := w.settle(); err != nil {
+		b.batch.Abort()
+		return err
+	}
+	w.before = b
+	go b.commit()
+	return nil
+}
+
+// settle waits for the batch that is being committed, and tells of it. What it could not
+// put together it puts one by one, so that what cannot be put keeps nothing else from
+// being stored.
+func (w *treeWalk) settle() error {
+	b := w.before
+	if b == nil {
+		return nil
+	}
+	w.before = nil
+	<-b.done
+	if b.err == nil {
+		for _, o := range b.made {
 			if err := w.stored(o); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if fatal(err) {
-		return err
+	if fatal(b.err) {
+		return b.err
 	}
-	for _, e := range list {
+	for _, e := range b.list {
 		if err := w.one(e); err != nil {
 			return err
 		}
@@ -193,27 +224,39 @@ func (w *treeWalk) flush() error {
 	return nil
 }
 
-// together puts entries in one batch. Durable when it returns without an error;
-// nothing of it is visible otherwise.
-func (w *treeWalk) together(list []entry) ([]blockframe.Object, error) {
-	b := w.st.Batch(w.ctx)
-	defer b.Abort()
-	var last []int // of the results, the one that is the state of each entry
+// stop waits for what is under way when the walk ends before its time.
+func (w *treeWalk) stop() {
+	if w.before != nil {
+		<-w.before.done
+	}
+}
+
+// fill adds entries to a batch of their own.
+func (w *treeWalk) fill(list []entry) *treeBatch {
+	b := &treeBatch{list: list, batch: w.st.Batch(w.ctx), done: make(chan struct{})}
 	for i := range list {
-		if err := w.addTo(b, &list[i]); err != nil {
-			return nil, err
+		if b.err = w.addTo(b.batch, &list[i]); b.err != nil {
+			break
 		}
-		last = append(last, b.Len()-1)
+		b.last = append(b.last, b.batch.Len()-1)
 	}
-	results, err := b.Commit()
-	if err != nil {
-		return nil, err
+	return b
+}
+
+// commit makes what was filled durable and visible, or nothing of it.
+func (b *treeBatch) commit() {
+	defer close(b.done)
+	defer b.batch.Abort()
+	if b.err != nil {
+		return
 	}
-	objects := make([]blockframe.Object, len(list))
-	for i, at := range last {
-		objects[i] = results[at]
+	var results []blockframe.Object
+	if results, b.err = b.batch.Commit(); b.err != nil {
+		return
 	}
-	return objects, nil
+	for _, at := range b.last {
+		b.made = append(b.made, results[at])
+	}
 }
 
 // addTo adds what an entry needs to a batch.
@@ -264,10 +307,11 @@ func (w *treeWalk) one(e entry) error {
 	if e.attr.Mode.IsRegular() {
 		err = w.file(w.ctx, e.path, e.name)
 	} else {
-		var objects []blockframe.Object
-		if objects, err = w.together([]entry{e}); err == nil {
-			err = w.stored(objects[0])
+		b := w.fill([]entry{e})
+		if b.commit(); b.err == nil {
+			return w.stored(b.made[0])
 		}
+		err = b.err
 	}
 	if err != nil && !fatal(err) {
 		w.refuse(fmt.Errorf("%s: %w", strings.ToValidUTF8(e.path, "\uFFFD"), err))

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +215,50 @@ func TestOddThings(t *testing.T) {
 	require.Contains(t, r.err, "good")
 	require.Equal(t, string(content(3, 10)), ok(t, "--store", home, "get", "src/new"))
 	require.Equal(t, string(content(1, 10)), ok(t, "--store", home, "get", "src/good"))
+}
+
+// What cannot be put in a batch is named, and all else of that batch, of the one before
+// and of the one after is stored, in the directories it belongs to.
+func TestPutOfManyBatches(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("three thousand files, most of them put one by one, under the race detector")
+	}
+	home, _ := newStore(t, 3)
+	src := filepath.Join(t.TempDir(), "src")
+	const files = 3*batchEntries + 10
+	name := func(i int) string { return fmt.Sprintf("src/d%d/%05d", i/700, i) }
+	for i := range files {
+		write(t, filepath.Join(filepath.Dir(src), name(i)), byte(i), i%300+1)
+	}
+	for i := range (files + 699) / 700 {
+		require.NoError(t, os.Chmod(filepath.Join(src, fmt.Sprint("d", i)), 0o700|fs.FileMode(i)))
+	}
+	taken := []int{3, batchEntries + 5, files - 1}
+	for _, i := range taken { // directories of the same name
+		ok(t, "--store", home, "put", filepath.Join(filepath.Dir(src), name(0)), "--name", name(i)+"/below")
+	}
+	r := exits(t, exitError, "--store", home, "put", "-r", src)
+	require.Contains(t, r.out, fmt.Sprintf("stored %d files", files-len(taken)))
+	for i := range files {
+		if slices.Contains(taken, i) {
+			require.Contains(t, r.err, name(i))
+		}
+	}
+	dst := filepath.Join(t.TempDir(), "restored")
+	ok(t, "--store", home, "get", "-r", "src", "-o", dst)
+	want, got := readTree(t, src), readTree(t, dst)
+	for path, w := range want {
+		if i, err := strconv.Atoi(filepath.Base(path)); err == nil && slices.Contains(taken, i) {
+			continue
+		}
+		g, there := got[path]
+		require.True(t, there, path)
+		require.True(t, w.content == g.content, "%s: content", path)
+		if path != "." {
+			require.Equal(t, w.attr.Mode, g.attr.Mode, path)
+		}
+	}
 }
 
 // get writes nothing outside of its target, replaces nothing unasked, and leaves

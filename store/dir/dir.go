@@ -172,16 +172,23 @@ func (b *Backend) Remove(ctx context.Context, key store.BackendKey) error {
 	})
 }
 
-// change calls do unless changes are refused, and keeps Close from pulling the
-// lock away meanwhile.
+// change calls do unless changes are refused.
 func (b *Backend) change(do func() error) error {
+	return b.whileOpen(func() error {
+		if err := b.Err(); err != nil {
+			return err
+		}
+		return do()
+	})
+}
+
+// whileOpen calls do unless the backend is closed, and keeps Close from pulling the lock
+// away meanwhile.
+func (b *Backend) whileOpen(do func() error) error {
 	b.life.RLock()
 	defer b.life.RUnlock()
 	if b.closed {
 		return b.isClosed()
-	}
-	if err := b.Err(); err != nil {
-		return err
 	}
 	return do()
 }

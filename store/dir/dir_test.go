@@ -185,6 +185,36 @@ func TestClosed(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// A writer that outlives its backend touches nothing of the one that was opened after
+// it: both count the files in tmp/ from 1.
+func TestWriterOutlivesBackend(t *testing.T) {
+	each(t, func(t *testing.T, fsys durable.FS, root string) {
+		for name, end := range map[string]func(w store.BackendWriter){
+			"write":  func(w store.BackendWriter) { _, err := w.Write(storetest.Content(1, 10)); require.Error(t, err) },
+			"commit": func(w store.BackendWriter) { require.Error(t, w.Commit()) },
+			"abort":  func(w store.BackendWriter) { require.NoError(t, w.Abort()) },
+		} {
+			root := root + name
+			b := open(t, fsys, root, dir.Options{})
+			old, err := b.Create(t.Context(), storetest.Key(1))
+			require.NoError(t, err)
+			_, err = old.Write(storetest.Content(1, 5000))
+			require.NoError(t, err)
+			require.NoError(t, b.Close())
+
+			b = reopen(t, fsys, root, dir.Options{})
+			w, err := b.Create(t.Context(), storetest.Key(2))
+			require.NoError(t, err)
+			_, err = w.Write(storetest.Content(2, 5000))
+			require.NoError(t, err)
+			end(old)
+			require.NoError(t, w.Commit(), name)
+			holds(t, b, 2, storetest.Content(2, 5000))
+			noTemps(t, fsys, root)
+		}
+	})
+}
+
 // Files and directories that are not ours are left alone, counted and said so;
 // everything else is served.
 func TestStrayFiles(t *testing.T) { // R7

@@ -126,7 +126,9 @@ func (w *writer) Abort() error {
 	return nil
 }
 
-// drop closes the file and removes it. What cannot be removed now, Open will.
+// drop closes the file and removes it. What cannot be removed now, Open will. Once the
+// backend is closed nothing is: its next Open has done so, and may have given the name to
+// another blob.
 func (w *writer) drop() {
 	if err := w.closeFile(); err != nil {
 		w.b.log.Warn("unfinished blob", "file", w.temp, "err", err)
@@ -134,7 +136,8 @@ func (w *writer) drop() {
 	if w.temp == "" {
 		return
 	}
-	if err := w.b.fs.Remove(w.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := w.b.whileOpen(func() error { return w.b.fs.Remove(w.temp) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrClosed) {
 		w.b.log.Warn("unfinished blob remains", "file", w.temp, "err", err)
 	}
 	w.temp = ""

@@ -45,6 +45,13 @@ func (s *scheduler) start() {
 	s.wg.Go(s.grant)
 }
 
+// end lets no more compactions begin.
+func (s *scheduler) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+}
+
 // Register is part of pebble.CompactionScheduler.
 func (s *scheduler) Register(_ int, db pebble.DBForCompaction) { s.db = db }
 

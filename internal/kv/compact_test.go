@@ -100,6 +100,52 @@ func TestUnreadableTables(t *testing.T) {
 	})
 }
 
+// TestCloseUnderSnapshot closes a view that somebody has a snapshot of, while a
+// compaction is about to read its tables: nothing changes any more when Close has
+// returned, since the directory may be opened again then.
+func TestCloseUnderSnapshot(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var armed, closed atomic.Bool
+		var reading, late atomic.Int64
+		opened := make(chan struct{})
+		disk := durable.Mem(vfs.NewCrashableMem())
+		db := open(t, faulty{disk, func(op errorfs.Op) error {
+			if armed.Load() && strings.HasSuffix(op.Path, ".sst") && (op.Kind == errorfs.OpOpen || op.Kind == errorfs.OpFileReadAt) {
+				reading.Add(1)
+				<-opened
+			}
+			if closed.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+				late.Add(1)
+			}
+			return nil
+		}})
+		for i := range 4 { // as many tables as make a compaction
+			fill(t, db, i*50, i*50+50)
+			armed.Store(i == 3)
+			require.NoError(t, db.FlushSoon())
+			synctest.Wait()
+		}
+		require.NotZero(t, reading.Load())
+		s, err := db.Snapshot()
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+		closed.Store(true)
+		again, err := kv.Open(kv.Options{FS: disk, Dir: "view"})
+		require.NoError(t, err)
+		close(opened)
+		synctest.Wait()
+		_, _, err = s.Get([]byte("count"))
+		require.ErrorIs(t, err, kv.ErrClosed)
+		s.Close()
+		synctest.Wait()
+		require.Zero(t, late.Load(), "changes")
+		n, err := prefix(t, again)
+		require.NoError(t, err)
+		require.Equal(t, 200, n)
+		require.NoError(t, again.Close())
+	})
+}
+
 // TestUnreadableAtOpen opens a view of tables that cannot be read. Pebble tries for
 // as long as it is open, and rests in between.
 func TestUnreadableAtOpen(t *testing.T) {

@@ -35,6 +35,7 @@ type gateFS struct {
 	patient atomic.Bool
 	waiting atomic.Int64
 	severed atomic.Bool
+	changes sync.RWMutex // held by each change
 	once    sync.Once
 	ended   chan struct{} // closed: nobody waits any more
 
@@ -50,9 +51,15 @@ func newGateFS(below vfs.FS, g *guard) *gateFS {
 // giveUp ends all waiting: what has no room fails.
 func (g *gateFS) giveUp() { g.once.Do(func() { close(g.ended) }) }
 
-// sever is for a Pebble that was closed or did not open, should it have left a
-// goroutine behind: no change happens from here on.
+// sever has no change happen from here on, whatever goroutines of Pebble there are. One
+// may be under way still: see settle.
 func (g *gateFS) sever() { g.severed.Store(true) }
+
+// settle waits for the changes under way.
+func (g *gateFS) settle() {
+	g.changes.Lock()
+	defer g.changes.Unlock()
+}
 
 // cut reports whether changes do not happen any more.
 func (g *gateFS) cut() bool {
@@ -64,10 +71,20 @@ func (g *gateFS) cut() bool {
 	}
 }
 
+// change makes one change, unless none happens any more.
+func (g *gateFS) change(op func() error) error {
+	g.changes.RLock()
+	defer g.changes.RUnlock()
+	if g.cut() {
+		return nil
+	}
+	return durable.Classify(op())
+}
+
 // try makes one change, again and again while there is no room for it.
 func (g *gateFS) try(op func() error) {
-	for !g.cut() {
-		err := durable.Classify(op())
+	for {
+		err := g.change(op)
 		if err == nil {
 			return
 		}
@@ -79,11 +96,8 @@ func (g *gateFS) try(op func() error) {
 
 // direct makes one change, once.
 func (g *gateFS) direct(op func() error) {
-	if g.cut() {
-		return
-	}
-	if err := op(); err != nil {
-		g.poison(durable.Classify(err))
+	if err := g.change(op); err != nil {
+		g.poison(err)
 	}
 }
 
@@ -169,17 +183,11 @@ func (g *gateFS) MkdirAll(dir string, perm os.FileMode) error {
 // What cannot be removed only takes room: the view does not fail.
 
 func (g *gateFS) Remove(name string) error {
-	if g.cut() {
-		return nil
-	}
-	return g.FS.Remove(name)
+	return g.change(func() error { return g.FS.Remove(name) })
 }
 
 func (g *gateFS) RemoveAll(name string) error {
-	if g.cut() {
-		return nil
-	}
-	return g.FS.RemoveAll(name)
+	return g.change(func() error { return g.FS.RemoveAll(name) })
 }
 
 func (g *gateFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
@@ -228,10 +236,7 @@ func (f *gateFile) WriteAt(p []byte, off int64) (int, error) {
 
 // Preallocate is a wish: the write that follows says what became of it.
 func (f *gateFile) Preallocate(off, length int64) error {
-	if f.gate.cut() {
-		return nil
-	}
-	return f.File.Preallocate(off, length)
+	return f.gate.change(func() error { return f.File.Preallocate(off, length) })
 }
 
 // A failed sync is not tried again, for lack of room either: what it did not

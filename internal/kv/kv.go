@@ -57,9 +57,10 @@ type Options struct {
 // DB is an open view. All methods may be called concurrently, but that batches
 // are committed one at a time.
 type DB struct {
-	pebble *pebble.DB
-	guard  *guard
-	files  *gateFS
+	pebble      *pebble.DB
+	guard       *guard
+	files       *gateFS
+	compactions *scheduler
 
 	refs   atomic.Int64 // 1 for the owner until Close, 1 for each read in progress
 	inside atomic.Int64 // 1 for all of refs, 1 for each call of run that Pebble has not returned from
@@ -77,10 +78,10 @@ func Open(opts Options) (*DB, error) {
 	db.files = newGateFS(opts.FS.Pebble(), db.guard)
 	db.refs.Store(1)
 	db.inside.Store(1)
-	compactions := newScheduler(db.guard.failed)
+	db.compactions = newScheduler(db.guard.failed)
 	err := db.finish(func() (err error) {
 		o := db.pebbleOptions(opts)
-		o.Experimental.CompactionScheduler = compactions
+		o.Experimental.CompactionScheduler = db.compactions
 		if db.pebble, err = pebble.Open(opts.Dir, o); err != nil {
 			return err
 		}
@@ -93,7 +94,7 @@ func Open(opts Options) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("view %s: %w", opts.Dir, durable.Classify(err))
 	}
-	compactions.start()
+	db.compactions.start()
 	return db, nil
 }
 
@@ -195,14 +196,24 @@ func (db *DB) FlushSoon() error {
 }
 
 // Close releases the view without flushing it. Reads in progress end with
-// ErrClosed at their next step; the last of them releases the files. Closing
+// ErrClosed at their next step; the last of them releases the files. But nothing is
+// changed any more when Close returns: the view may be opened again then. Closing
 // again does nothing.
 func (db *DB) Close() error {
 	if db.closed.Swap(true) {
 		return nil
 	}
 	db.files.giveUp()
-	return db.release()
+	if db.refs.Add(-1) == 0 {
+		return db.leave()
+	}
+	// What Pebble is at comes to nothing, as in a crash.
+	db.compactions.end()
+	db.files.sever()
+	if db.Failed() == nil {
+		db.files.settle()
+	}
+	return nil
 }
 
 // acquire keeps Pebble open until release.

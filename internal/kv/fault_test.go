@@ -392,6 +392,35 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
+// TestFullWhileTryingAgain looks at the view at each try of a write for which there is no
+// room: it is full from the first one on.
+func TestFullWhileTryingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var db *kv.DB
+		var full atomic.Bool
+		var tries, room atomic.Int64
+		db = open(t, faulty{durable.Mem(vfs.NewCrashableMem()), func(op errorfs.Op) error {
+			if !full.Load() || op.Kind != errorfs.OpFileWrite {
+				return nil
+			}
+			if tries.Add(1) > 1 && !db.Full() {
+				room.Add(1)
+			}
+			return syscall.ENOSPC
+		}})
+		fill(t, db, 0, 100)
+		full.Store(true)
+		db.Patient()
+		require.NoError(t, db.FlushSoon())
+		time.Sleep(time.Second)
+		require.Greater(t, tries.Load(), int64(5))
+		require.Zero(t, room.Load())
+		full.Store(false)
+		require.NoError(t, db.Flush())
+		require.False(t, db.Full())
+	})
+}
+
 // TestFullDiskImpatient fails, so that Open of what rebuilds a view can say so.
 func TestFullDiskImpatient(t *testing.T) {
 	var full atomic.Bool

@@ -81,14 +81,24 @@ func (g *gateFS) change(op func() error) error {
 	return durable.Classify(op())
 }
 
-// try makes one change, again and again while there is no room for it.
+// try makes one change, again and again while there is no room for it. It counts as
+// waiting all the while, during each try too: who is let through in between for every one
+// of them makes rows gather without end.
 func (g *gateFS) try(op func() error) {
-	for {
+	for waits := false; ; waits = true {
 		err := g.change(op)
 		if err == nil {
 			return
 		}
-		if !errors.Is(err, durable.ErrNoSpace) || !g.patient.Load() || !g.wait() {
+		if !errors.Is(err, durable.ErrNoSpace) || !g.patient.Load() {
+			g.poison(err)
+			continue // the next try is none
+		}
+		if !waits {
+			g.waiting.Add(1)
+			defer g.waiting.Add(-1)
+		}
+		if !g.wait() {
 			g.poison(err)
 		}
 	}
@@ -103,8 +113,6 @@ func (g *gateFS) direct(op func() error) {
 
 // wait reports whether another try makes sense.
 func (g *gateFS) wait() bool {
-	g.waiting.Add(1)
-	defer g.waiting.Add(-1)
 	t := time.NewTimer(pause)
 	defer t.Stop()
 	select {

@@ -1,6 +1,7 @@
 package blockframe_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -26,6 +27,16 @@ func TestFailedLongPutIsCollected(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 	_, err = st.Put(t.Context(), "other", io.LimitReader(zeros{}, 3<<20), blockframe.PutOptions{ID: blockframe.ID{1}})
 	require.ErrorIs(t, err, blockframe.ErrCorrupt)
+	b := st.Batch(t.Context())
+	require.NoError(t, b.Put("batched", io.LimitReader(zeros{}, 3<<20), blockframe.PutOptions{}))
+	b.Abort()
+	ctx, cancel := context.WithCancel(t.Context())
+	b = st.Batch(ctx)
+	require.NoError(t, b.Put("batched", io.LimitReader(zeros{}, 3<<20), blockframe.PutOptions{}))
+	cancel()
+	_, err = b.Commit()
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, blockframe.ErrUncertain)
 	_, err = st.Collect(t.Context(), blockframe.CollectOptions{})
 	require.NoError(t, err)
 	blobs := 0

@@ -227,12 +227,12 @@ func (b *Batch) Abort() {
 	b.unpin(nil)
 }
 
-// discard removes what the batch wrote; no record names it.
+// discard removes what the batch wrote, or leaves it to the collection; no put names it.
 func (b *Batch) discard() {
 	b.s.discard(b.packs)
 	for _, c := range b.cmds {
 		if p, ok := c.(Put); ok {
-			b.s.discard(p.Extents)
+			b.s.giveUp(p.Upload, p.Extents)
 		}
 	}
 }

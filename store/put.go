@@ -205,8 +205,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 	w, err := s.writeStream(ctx, ref, r)
 	if err == nil {
 		if err = opts.check(w.id, w.size); err != nil {
-			s.discard(w.extents)
-			s.abandon(ref.upload) // of a long one some extents are recorded
+			s.giveUp(ref.upload, w.extents)
 		}
 	}
 	if err != nil {
@@ -225,7 +224,7 @@ func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
 	res, err := s.cat.Commit(ctx, Record{Commands: []Command{p}})
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
-			s.discard(p.Extents) // never proposed: no record can name them
+			s.giveUp(p.Upload, p.Extents) // never proposed
 		}
 		return Object{}, err
 	}
@@ -270,6 +269,15 @@ func (s *Store) code(ctx context.Context, p Policy) erasure.Code {
 // lose shards, and one more.
 func (s *Store) copies(ctx context.Context, p Policy) erasure.Code {
 	return erasure.Code{K: 1, M: s.code(ctx, p).M}
+}
+
+// giveUp removes what was written for a put that was not proposed: extents are those of
+// it that no record can name. Of a long one others are recorded.
+func (s *Store) giveUp(upload UploadID, extents []Extent) {
+	s.discard(extents)
+	if len(extents) > 0 && extents[0].Ordinal > 0 {
+		s.abandon(upload)
+	}
 }
 
 // discard removes blobs that no record can name. What cannot be removed now is

@@ -316,3 +316,24 @@ func TestRefusedByTheCatalog(t *testing.T) {
 	r.reads(o, content(1, 700_000))
 	require.Len(t, r.cat.names, 1)
 }
+
+// A put of several extents that cannot be proposed is given up: those that are recorded
+// need not wait for the next open to be collected.
+func TestLongPutThatIsNotProposed(t *testing.T) {
+	r := newRig(t, 3, coded(2, 1, miB))
+	r.cat.commit = func(rec store.Record) (bool, error) {
+		if _, ok := rec.Commands[0].(store.Put); ok {
+			return false, errBroken
+		}
+		return true, nil
+	}
+	_, err := r.Put(t.Context(), "x", bytes.NewReader(content(1, 3*miB)), store.PutOptions{Expect: store.AnyVersion})
+	require.ErrorIs(t, err, errBroken)
+	var upload store.UploadID
+	for _, e := range r.cat.extents {
+		upload = e.Upload
+	}
+	require.Len(t, r.cat.extents, 2)
+	last := r.cat.records[len(r.cat.records)-1]
+	require.Equal(t, []store.Command{store.Abandon{Upload: upload}}, last.Commands)
+}

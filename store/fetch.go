@@ -326,10 +326,10 @@ func (f *stripeFetch) lost() error {
 		Offset: f.x.e.Offset + at, Length: int64(f.x.g.ShardBlockLen(f.want, f.stripe)), err: all}
 }
 
-// unavailable returns how many of the errors say that a backend cannot be asked.
+// unavailable returns how many of the errors say that a blob cannot be asked for now.
 func unavailable(errs []error) (n int) {
 	for _, err := range errs {
-		if errors.Is(err, ErrUnavailable) {
+		if unreachable(err) {
 			n++
 		}
 	}

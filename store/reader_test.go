@@ -10,12 +10,14 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe/store"
+	"github.com/blockframe/blockframe/store/mem"
 )
 
 // A Reader is what the io interfaces say, of a content in the log, in a pack, of one
@@ -432,4 +434,44 @@ func TestMoreExtentsThanAreKeptOpen(t *testing.T) {
 		require.LessOrEqual(t, open, idle+2)
 	}
 	require.Zero(t, r.Stats().Damaged)
+}
+
+// A process that cannot open another file has lost nothing: neither a table nor a block.
+func TestOutOfFiles(t *testing.T) {
+	for _, what := range []string{"tables", "blocks"} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t, 3, uncached(2, 1, miB))
+			data := content(1, 700_000)
+			o := r.put("x", data)
+			r = r.reopened(uncached(2, 1, miB))
+			rd := r.open(o)
+			if what == "blocks" { // one blob is open, and the table known
+				_, err := rd.ReadAt(make([]byte, 1), 0)
+				require.NoError(t, err)
+			}
+			for _, m := range r.mems {
+				m.SetFault(func(op mem.Op) *mem.Fault {
+					if op.Kind == mem.Open {
+						return &mem.Fault{Arm: mem.Before, Err: &fs.PathError{Op: "open", Path: string(op.Key), Err: syscall.EMFILE}}
+					}
+					return nil
+				})
+			}
+			_, err := rd.ReadAt(make([]byte, 1), blk)
+			require.ErrorIs(t, err, store.ErrUnavailable)
+			require.ErrorContains(t, err, syscall.EMFILE.Error())
+			require.NotErrorIs(t, err, store.ErrUnrecoverable)
+			rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true})
+			require.NoError(t, err)
+			require.Empty(t, rep.Lost)
+			require.EqualValues(t, 3, rep.Absent)
+			for _, m := range r.mems {
+				m.SetFault(nil)
+			}
+			_, err = r.Repair(t.Context())
+			require.NoError(t, err)
+			r.reads(o, data)
+			r.cleanScrub()
+		})
+	}
 }

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"testing"
 	"time"
 
@@ -234,6 +235,18 @@ func TestGrace(t *testing.T) {
 	r.reopen(func(o *catalog.Options) { o.Grace = -1 })
 	require.Zero(t, r.cat.Grace())
 	require.Equal(t, uint64(2), r.cat.Applied())
+}
+
+// TestEndlessGrace keeps what nothing refers to, however far the end of the grace is off.
+func TestEndlessGrace(t *testing.T) {
+	r := memRig(t)
+	r.ok(catalog.SetGrace{Grace: math.MaxInt64})
+	r.ok(located("n", "N", 100, 1, r.epoch()))
+	r.ok(catalog.Purge{Name: "n", All: true})
+	require.Equal(t, store.UploadCondemned, r.upload(1).State)
+	require.True(t, r.upload(1).Until.After(r.now))
+	r.pass(100 * 365 * day)
+	require.False(t, r.ok(store.Kill{Upload: uid(1)}).Changed)
 }
 
 // TestKeptNames are not moved, by a directory above them neither, nor when another

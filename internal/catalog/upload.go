@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"math"
 	"slices"
 
 	"github.com/blockframe/blockframe/store"
@@ -129,7 +130,7 @@ func (t *tx) lose(id store.UploadID) {
 	u.refs--
 	if u.refs == 0 {
 		t.turn(u, store.UploadCondemned)
-		u.until = t.now + int64(t.meta.grace)
+		u.until = t.now + min(int64(t.meta.grace), math.MaxInt64-t.now) // a long grace has no end
 	}
 	t.saveUpload(u)
 }

@@ -26,7 +26,7 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 		return 0, err
 	}
 	defer unlock()
-	e, err := s.cat.Extent(ctx, id)
+	e, err := s.current(ctx, id) // of one that is dead the blobs may be gone; else they stay meanwhile
 	if err != nil {
 		return 0, err
 	}

@@ -174,3 +174,74 @@ func TestBatchAgainReadsLittle(t *testing.T) {
 	put()
 	require.Less(t, read.Load(), int64(20*files*4200))
 }
+
+// An extent that is collected while a shard of it is being repaired is no damage, neither
+// for a scrub nor for the repair queue.
+func TestCollectedDuringRepair(t *testing.T) {
+	for _, scrub := range []bool{false, true} {
+		t.Run(fmt.Sprint("scrub ", scrub), func(t *testing.T) {
+			r := newRig(t, 3, uncached(2, 1, miB))
+			data := content(1, 700_000)
+			o := r.put("x", data)
+			e := r.extents(o)[0]
+			m, key := r.shard(&e, 1)
+			m.Flip(key, page+77, 1)
+			if !scrub {
+				r.reads(o, data)
+			}
+			m.SetFault(func(op mem.Op) *mem.Fault {
+				if op.Kind == mem.Create { // of the new blob
+					r.cat.mu.Lock()
+					defer r.cat.mu.Unlock()
+					clear(r.cat.names)
+					clear(r.cat.contents)
+					clear(r.cat.extents)
+				}
+				return nil
+			})
+			if scrub {
+				rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true, Repair: true})
+				require.NoError(t, err)
+				require.True(t, rep.Clean(), "%+v", rep)
+				require.Zero(t, rep.Left+rep.Blocks)
+			} else {
+				rep, err := r.Repair(t.Context())
+				require.NoError(t, err)
+				require.Zero(t, rep.Left, "%v", rep.Errs)
+			}
+			_, err := r.Collect(t.Context(), store.CollectOptions{})
+			require.NoError(t, err)
+			require.Zero(t, r.blobs())
+		})
+	}
+}
+
+// A row of the repair queue that was read before its extent was collected tells nobody
+// that something is lost.
+func TestRepairOfCollected(t *testing.T) {
+	lost := 0
+	change := func(o *store.Options) {
+		uncached(2, 1, miB)(o)
+		o.Events.Lost = func(*store.CorruptError) { lost++ }
+	}
+	r := newRig(t, 3, change)
+	data := content(1, 700_000)
+	o := r.put("x", data)
+	e := r.extents(o)[0]
+	m, key := r.shard(&e, 1)
+	m.Flip(key, page+77, 1)
+	r.reads(o, data)
+	eventually(t, func() bool { return r.queued() == 1 }, "nothing is queued")
+	r = r.reopened(change) // no blob is open
+	clear(r.cat.names)
+	clear(r.cat.contents)
+	require.True(t, r.cat.one(store.Kill{Upload: e.Upload}).Changed)
+	for i := range e.Shards {
+		m, key := r.shard(&e, i)
+		m.Delete(key)
+	}
+	rep, err := r.Repair(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, rep.Left, "%v", rep.Errs)
+	require.Zero(t, lost)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
 		}
 		n, err := s.repairRow(ctx, r)
 		switch {
+		case err != nil && r.Extent != (ExtentID{}) && s.collected(ctx, r.Extent): // its rows went with it
 		case err != nil:
 			rep.Left++
 			if len(rep.Errs) < 100 {
@@ -77,6 +79,27 @@ func (s *Store) repairRow(ctx context.Context, r Repair) (int, error) {
 	}
 	s.damage.forgetBackend(r.Backend)
 	return 0, s.commitOne(ctx, Intact{Backend: r.Backend})
+}
+
+// current returns the record of an extent as it is now, fs.ErrNotExist if its upload
+// is dead.
+func (s *Store) current(ctx context.Context, id ExtentID) (Extent, error) {
+	e, err := s.cat.Extent(ctx, id)
+	if err != nil {
+		return e, err
+	}
+	u, err := s.cat.Upload(ctx, e.Upload)
+	if err == nil && u.State == UploadDead {
+		err = fs.ErrNotExist
+	}
+	return e, err
+}
+
+// collected reports whether a collection came between: nothing of the extent is to be
+// repaired any more.
+func (s *Store) collected(ctx context.Context, id ExtentID) bool {
+	_, err := s.current(ctx, id)
+	return isAbsent(err)
 }
 
 // reportLost tells whoever listens that a range is lost.

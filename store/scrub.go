@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/blockframe/blockframe/internal/frame"
@@ -121,7 +120,7 @@ func (c *scrub) record(ctx context.Context) error {
 // collection changed under its eyes is no damage: then it looks again.
 func (c *scrub) extent(ctx context.Context, id ExtentID) error {
 	for {
-		e, err := c.current(ctx, id)
+		e, err := c.s.current(ctx, id)
 		if err != nil {
 			return passAbsent(err)
 		}
@@ -130,20 +129,6 @@ func (c *scrub) extent(ctx context.Context, id ExtentID) error {
 			return err
 		}
 	}
-}
-
-// current returns the record of an extent as it is now, fs.ErrNotExist if its upload
-// is dead.
-func (c *scrub) current(ctx context.Context, id ExtentID) (Extent, error) {
-	e, err := c.s.cat.Extent(ctx, id)
-	if err != nil {
-		return e, err
-	}
-	u, err := c.s.cat.Upload(ctx, e.Upload)
-	if err == nil && u.State == UploadDead {
-		err = fs.ErrNotExist
-	}
-	return e, err
 }
 
 // passAbsent makes it no error that something was collected meanwhile.
@@ -171,7 +156,7 @@ func (c *scrub) once(ctx context.Context, e Extent) (again bool, err error) {
 		return false, err
 	}
 	if bad != nil || anyBad(states) {
-		now, err := c.current(ctx, e.ID)
+		now, err := c.s.current(ctx, e.ID)
 		if err != nil {
 			return false, passAbsent(err)
 		}
@@ -388,6 +373,10 @@ func (c *scrub) judgeShard(ctx context.Context, x *handle, i int, st *shardState
 		*st = shardState{}
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case c.s.collected(ctx, x.e.ID):
+		c.rep.Damaged--
+		c.rep.Blocks -= int64(st.blocks)
+		*st = shardState{}
 	case !errors.Is(err, ErrUnrecoverable):
 		c.rep.Left++
 		c.fault(err)

@@ -246,7 +246,7 @@ func (s *Store) suspect(ctx context.Context, p *Put, known proofs) {
 	if err != nil || c.Upload.IsZero() || c.Upload == p.Upload {
 		return
 	}
-	if err := s.trust(ctx, c, known); err != nil && ctx.Err() == nil {
+	if err := s.trust(ctx, c, known); err != nil && s.over(ctx) == nil {
 		s.log.Warn("stored copy is damaged, the new one replaces it", "id", p.ID, "upload", c.Upload, "err", err)
 		p.Distrust = c.Upload
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -244,4 +245,58 @@ func TestRepairOfCollected(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, rep.Left, "%v", rep.Errs)
 	require.Zero(t, lost)
+}
+
+// A store that is closed in the middle of a scrub, or of a repair, has lost nothing.
+func TestCloseDuringScrub(t *testing.T) {
+	for _, kind := range []mem.Kind{mem.Open, mem.Read} {
+		for _, deep := range []bool{false, true} {
+			t.Run(fmt.Sprint(kind, " deep ", deep), func(t *testing.T) {
+				for n := int64(1); closeDuringScrub(t, kind, n, deep); n++ {
+				}
+			})
+		}
+	}
+}
+
+// closeDuringScrub closes the store at the nth operation of a scrub, and reports whether
+// there were so many.
+func closeDuringScrub(t *testing.T, kind mem.Kind, n int64, deep bool) bool {
+	var lost, ops atomic.Int64
+	change := func(o *store.Options) {
+		uncached(2, 1, miB)(o)
+		o.Events.Lost = func(*store.CorruptError) { lost.Add(1) }
+	}
+	r := newRig(t, 3, change)
+	var objs []store.Object
+	for i := range 3 {
+		objs = append(objs, r.put(fmt.Sprint(i), content(uint64(i), 300_000)))
+	}
+	r = r.reopened(change) // no table is in memory
+	closed := make(chan error, 1)
+	for _, m := range r.mems {
+		m.SetFault(func(op mem.Op) *mem.Fault {
+			if op.Kind == kind && ops.Add(1) == n {
+				go func() { closed <- r.Close() }()
+				for {
+					rd, err := r.Store.Open(context.Background(), objs[0])
+					if err != nil {
+						return nil
+					}
+					rd.Close()
+				}
+			}
+			return nil
+		})
+	}
+	rep, err := r.Scrub(context.Background(), store.ScrubOptions{Deep: deep})
+	if ops.Load() < n {
+		require.NoError(t, err)
+		return false
+	}
+	require.ErrorIs(t, err, fs.ErrClosed)
+	require.Empty(t, rep.Lost)
+	require.Zero(t, rep.Damaged+lost.Load())
+	require.NoError(t, <-closed)
+	return true
 }

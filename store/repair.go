@@ -44,11 +44,13 @@ func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
 		if err != nil {
 			return rep, err
 		}
-		if err := ctx.Err(); err != nil {
+		if err := s.over(ctx); err != nil {
 			return rep, err
 		}
 		n, err := s.repairRow(ctx, r)
 		switch {
+		case err != nil && s.over(ctx) != nil:
+			return rep, s.over(ctx)
 		case err != nil && r.Extent != (ExtentID{}) && s.collected(ctx, r.Extent): // its rows went with it
 		case err != nil:
 			rep.Left++

@@ -76,9 +76,6 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	}
 	for e, err := range s.cat.Extents(ctx, ExtentID{}) {
 		if err == nil {
-			err = ctx.Err()
-		}
-		if err == nil {
 			err = c.extent(ctx, e.ID)
 		}
 		if err != nil {
@@ -88,7 +85,11 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 			opts.Progress(c.rep)
 		}
 	}
-	if err := c.contents(ctx); err != nil {
+	err := c.contents(ctx)
+	if err == nil {
+		err = c.s.over(ctx)
+	}
+	if err != nil {
 		return c.rep, fmt.Errorf("scrub: %w", err)
 	}
 	c.rep.Degraded, c.rep.DegradedMore = c.tolerances.list, c.tolerances.more
@@ -120,6 +121,9 @@ func (c *scrub) record(ctx context.Context) error {
 // collection changed under its eyes is no damage: then it looks again.
 func (c *scrub) extent(ctx context.Context, id ExtentID) error {
 	for {
+		if err := c.s.over(ctx); err != nil {
+			return err
+		}
 		e, err := c.s.current(ctx, id)
 		if err != nil {
 			return passAbsent(err)
@@ -152,7 +156,7 @@ func (c *scrub) once(ctx context.Context, e Extent) (again bool, err error) {
 			return false, err
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	if err := c.s.over(ctx); err != nil { // what came of it says nothing then
 		return false, err
 	}
 	if bad != nil || anyBad(states) {
@@ -202,7 +206,7 @@ func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error
 		c.rep.Bytes += states[i].read
 	}
 	c.rep.Blobs += int64(len(states))
-	return states, lost, ctx.Err()
+	return states, lost, c.s.over(ctx)
 }
 
 func anyBad(states []shardState) bool {
@@ -274,7 +278,7 @@ func (c *scrub) read(ctx context.Context, x *handle, blobs []*look, at int) (*de
 			p.good[i], p.errs[i] = readDeep(ctx, blobs[i], x, i, p)
 		}
 	})
-	if err := ctx.Err(); err != nil {
+	if err := c.s.over(ctx); err != nil {
 		sl.release()
 		return nil, err
 	}
@@ -371,8 +375,8 @@ func (c *scrub) judgeShard(ctx context.Context, x *handle, i int, st *shardState
 	case err == nil:
 		c.rep.Repaired++
 		*st = shardState{}
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case c.s.over(ctx) != nil:
+		return c.s.over(ctx)
 	case c.s.collected(ctx, x.e.ID):
 		c.rep.Damaged--
 		c.rep.Blocks -= int64(st.blocks)
@@ -400,8 +404,8 @@ func (c *scrub) lostStripe(ctx context.Context, x *handle, stripe int) error {
 			p.free()
 			continue
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := c.s.over(ctx); err != nil {
+			return err
 		}
 		if errors.Is(err, ErrUnavailable) {
 			continue // not lost, and counted as absent

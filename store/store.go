@@ -176,6 +176,18 @@ func (s *Store) shut() (err error) {
 	return err
 }
 
+// over returns why work that takes long is to end, nil if it is not: its context did, or
+// the store is closed.
+func (s *Store) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.ctx.Err() != nil {
+		return fmt.Errorf("store: %w", fs.ErrClosed)
+	}
+	return nil
+}
+
 // endsWithin waits for a group, at most so long, and reports whether it ended.
 func endsWithin(wg *sync.WaitGroup, d time.Duration) bool {
 	ended := make(chan struct{})

@@ -26,6 +26,7 @@ type tables struct {
 	extents  map[store.ExtentID]store.Extent
 	repairs  map[row]store.Repair
 	dead     map[store.UploadID]bool
+	given    map[store.UploadID]bool // up
 	state    map[string][]byte
 	records  []store.Record // every record that was applied
 
@@ -44,7 +45,7 @@ var _ store.Catalog = (*tables)(nil)
 
 func newTables() *tables {
 	return &tables{names: map[string]store.Object{}, contents: map[store.ID]store.Content{}, extents: map[store.ExtentID]store.Extent{},
-		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, state: map[string][]byte{}}
+		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, given: map[store.UploadID]bool{}, state: map[string][]byte{}}
 }
 
 // Commit applies a record. It holds the store to its limits: at most 1 MiB, and
@@ -118,6 +119,8 @@ func (c *tables) one(cmd store.Command) (r store.Result) {
 		r.Changed = c.dead[v.Upload]
 	case store.Forget:
 		maps.DeleteFunc(c.extents, func(_ store.ExtentID, e store.Extent) bool { return e.Upload == v.Upload })
+	case store.Abandon:
+		c.given[v.Upload] = true
 	case store.SetState:
 		c.state[v.Key] = v.Value
 	}
@@ -252,6 +255,8 @@ func (c *tables) Upload(_ context.Context, id store.UploadID) (store.Upload, err
 		u.State = store.UploadLive
 	} else if c.dead[id] {
 		u.State = store.UploadDead
+	} else if c.given[id] {
+		u.State = store.UploadCondemned
 	}
 	if u.Extents == 0 {
 		return u, fs.ErrNotExist

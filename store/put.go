@@ -208,6 +208,10 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 			s.giveUp(ref.upload, w.extents)
 		}
 	}
+	if w.given {
+		s.pins.release(ref.upload)
+		return Put{}, err
+	}
 	if err != nil {
 		s.pins.settle(ref.upload, err)
 		return Put{}, err

@@ -337,3 +337,37 @@ func TestLongPutThatIsNotProposed(t *testing.T) {
 	last := r.cat.records[len(r.cat.records)-1]
 	require.Equal(t, []store.Command{store.Abandon{Upload: upload}}, last.Commands)
 }
+
+// A put that fails since it is not certain whether an extent of it was recorded, and that
+// could be given up, leaves nothing that a collection does not remove.
+func TestUncertainExtent(t *testing.T) {
+	for _, takesEffect := range []bool{false, true} {
+		for _, given := range []bool{false, true} {
+			t.Run(fmt.Sprint(takesEffect, given), func(t *testing.T) {
+				r := newRig(t, 3, coded(2, 1, miB))
+				r.cat.commit = func(rec store.Record) (bool, error) {
+					switch c := rec.Commands[0].(type) {
+					case store.AddExtent:
+						if c.Extent.Ordinal == 1 {
+							return takesEffect, store.ErrUncertain
+						}
+					case store.Abandon:
+						if !given {
+							return false, errBroken
+						}
+					}
+					return true, nil
+				}
+				_, err := r.Put(t.Context(), "x", bytes.NewReader(content(1, 3*miB)), store.PutOptions{Expect: store.AnyVersion})
+				require.ErrorIs(t, err, store.ErrUncertain)
+				_, err = r.Collect(t.Context(), store.CollectOptions{})
+				require.NoError(t, err)
+				if given {
+					require.Zero(t, r.blobs())
+				} else {
+					require.Equal(t, 2*3, r.blobs(), "a record may name them yet")
+				}
+			})
+		}
+	}
+}

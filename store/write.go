@@ -29,6 +29,7 @@ type written struct {
 	id      ID
 	size    int64
 	extents []Extent // those that were not recorded by AddExtent: the last, if any
+	given   bool     // up, after an error: no record of it is uncertain any more
 }
 
 // lookahead is a reader that can tell whether more is to come.
@@ -92,10 +93,7 @@ func (s *Store) writeStream(ctx context.Context, ref stream, r io.Reader) (writt
 	}
 	if err != nil {
 		s.discard(done.loose())
-		if done.recorded > 0 {
-			s.abandon(ref.upload)
-		}
-		return written{}, err
+		return written{given: done.recorded > 0 && s.abandon(ref.upload)}, err
 	}
 	return written{id: done.top.id(), size: in.n, extents: done.loose()}, nil
 }
@@ -126,13 +124,16 @@ func wrongSize(n, announced int64) error {
 }
 
 // abandon lets the collection have an upload that no put will name. When that cannot be
-// recorded the upload waits for the next open.
-func (s *Store) abandon(id UploadID) {
+// recorded the upload waits for the next open. It reports whether it could be: then all
+// that was proposed of it before has taken effect, or never will.
+func (s *Store) abandon(id UploadID) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTime)
 	defer cancel()
-	if err := s.commitOne(ctx, Abandon{id}); err != nil {
+	err := s.commitOne(ctx, Abandon{id})
+	if err != nil {
 		s.log.Warn("extents of a failed put stay until a collection after the next open", "upload", id, "err", err)
 	}
+	return err == nil
 }
 
 // writeExtent stores the next extent of in, which has at least one byte more.

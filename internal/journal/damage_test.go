@@ -3,8 +3,12 @@ package journal_test
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -342,4 +346,55 @@ func TestStraySegment(t *testing.T) {
 	require.NoError(t, durable.WriteFile(fsys, "log/b/0000000000000003.log", []byte("stray")))
 	_, err := journal.Open(options(fsys))
 	require.ErrorIs(t, err, frame.ErrCorrupt)
+}
+
+// A log that is closed while it is verified changes nothing any more when Close has
+// returned: others may open it then, or put other copies in its place.
+func TestCloseDuringVerify(t *testing.T) {
+	for n := int64(1); ; n++ {
+		var verifying, closed atomic.Bool
+		var reads, late atomic.Int64
+		fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{Before: func(durabletest.Op) {
+			if closed.Load() {
+				late.Add(1)
+			}
+		}})
+		longLog(t, fsys)
+		j := open(t, options(fsys))
+		for i := range 3 {
+			name, off := frameAt(i)
+			f, err := fsys.OpenWrite("log/a/" + name)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte("damage"), off+200)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+		ended := make(chan error, 1)
+		fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
+			if verifying.Load() && op.Kind == durabletest.Read && reads.Add(1) == n {
+				go func() {
+					err := j.Close()
+					closed.Store(true)
+					ended <- err
+				}()
+				for began := time.Now(); !closed.Load() && time.Since(began) < 20*time.Millisecond; {
+					runtime.Gosched() // it may wait for what is being repaired
+				}
+			}
+			return nil
+		})
+		verifying.Store(true)
+		rep, err := j.Verify(t.Context())
+		if reads.Load() < n {
+			require.NoError(t, err)
+			require.Greater(t, n, int64(4))
+			return
+		}
+		require.Empty(t, rep.Lost)
+		if err != nil {
+			require.ErrorIs(t, err, fs.ErrClosed)
+		}
+		require.NoError(t, <-ended)
+		require.Zero(t, late.Load(), "changes, closed at read %d", n)
+	}
 }

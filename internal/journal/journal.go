@@ -263,8 +263,11 @@ func (j *Journal) repaired(d Damage) {
 }
 
 // Close proves the last frame and closes the files. All that was acknowledged
-// is durable without it. Calls after the first do nothing.
+// is durable without it. It waits for the repair of a segment that is under way:
+// nothing is changed any more when it returns. Calls after the first do nothing.
 func (j *Journal) Close() error {
+	j.healMu.Lock()
+	defer j.healMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {

@@ -142,7 +142,7 @@ func (r *reader) heal() {
 	r.healed = true
 	// What cannot be repaired was logged, or makes the log read-only; the
 	// records are good either way, and this is about them.
-	if _, _, err := r.j.heal(r.v, r.i, false); err != nil {
+	if _, _, err := r.j.heal(r.v, r.i, false); err != nil && !errors.Is(err, fs.ErrClosed) {
 		r.j.log.Error("log segment not repaired", "segment", segmentName(r.h.number), "err", err)
 	}
 }

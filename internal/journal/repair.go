@@ -173,10 +173,13 @@ func (v *view) seal(i int) (hash frame.Hash, limit int64) {
 // heal verifies segment i of all members from end to end and repairs what is
 // bad, unless the log is read-only. It returns the frames, and how many copies it
 // left bad. It may run beside Append: it looks only at what is durable, and that
-// does not change.
+// does not change. Once the log is closed it does nothing.
 func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, err error) {
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
+	if _, err := j.view(); err != nil {
+		return nil, 0, err
+	}
 	h := v.segs[i]
 	seal, limit := v.seal(i)
 	r := repair{j: j, h: h, sealer: newSealer(h.key)}

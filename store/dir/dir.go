@@ -34,6 +34,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/store"
@@ -82,8 +83,12 @@ type Backend struct {
 	broken atomic.Pointer[error] // why changes are refused
 	stray  strays
 
-	life   sync.RWMutex // held for reading by every change, for writing by Close
-	closed bool
+	mu       sync.Mutex
+	closed   bool
+	busy     int           // changes under way
+	idle     chan struct{} // closed once none is, and none will be
+	released chan struct{} // closed once the lock is, with err
+	err      error
 }
 
 var _ store.Backend = (*Backend)(nil)
@@ -95,7 +100,8 @@ var _ store.Backend = (*Backend)(nil)
 // directory that cannot be written to is opened for reading, without a lock.
 // What a crash left in tmp/ is removed.
 func Open(fsys durable.FS, path string, opts Options) (*Backend, error) {
-	b := &Backend{fs: fsys, path: path, opts: opts, log: opts.Logger, dirs: newDirSyncer(fsys)}
+	b := &Backend{fs: fsys, path: path, opts: opts, log: opts.Logger, dirs: newDirSyncer(fsys),
+		idle: make(chan struct{}), released: make(chan struct{})}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -185,12 +191,35 @@ func (b *Backend) change(do func() error) error {
 // whileOpen calls do unless the backend is closed, and keeps Close from pulling the lock
 // away meanwhile.
 func (b *Backend) whileOpen(do func() error) error {
-	b.life.RLock()
-	defer b.life.RUnlock()
-	if b.closed {
+	if !b.begin() {
 		return b.isClosed()
 	}
+	defer b.end()
 	return do()
+}
+
+// begin reports whether a change may begin. The caller calls end after it.
+func (b *Backend) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.busy++
+	}
+	return !b.closed
+}
+
+func (b *Backend) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy--; b.busy == 0 && b.closed {
+		close(b.idle)
+	}
+}
+
+func (b *Backend) hasClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
 }
 
 func (b *Backend) isClosed() error {
@@ -232,14 +261,46 @@ func (b *Backend) Usage(ctx context.Context) (store.Usage, error) {
 	return store.Usage{Total: total, Free: free, Blobs: -1, Stray: b.stray.count()}, errors.Join(err, b.Err())
 }
 
-// Close waits for changes under way, and releases the lock. Readers stay good.
+// closePatience is how long Close waits for changes under way: as long as Linux gives a
+// disk before it resets it.
+const closePatience = 30 * time.Second
+
+// Close waits for changes under way, and releases the lock. Readers stay good. If a disk
+// does not come back from a change, Close ends after half a minute with
+// store.ErrUnavailable: the directory stays locked until the change ends, or the process.
 func (b *Backend) Close() error {
-	b.life.Lock()
-	defer b.life.Unlock()
-	if b.closed || b.lock == nil {
-		b.closed = true
-		return nil
+	if b.close() {
+		go b.release()
+	}
+	over := time.NewTimer(closePatience)
+	defer over.Stop()
+	select {
+	case <-b.released:
+		return b.err
+	case <-over.C:
+		return fmt.Errorf("%w: a change of %s does not end; it stays locked until that does, or the process ends", store.ErrUnavailable, b.path)
+	}
+}
+
+// close lets no change begin, and reports whether it is the first to do so.
+func (b *Backend) close() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
 	}
 	b.closed = true
-	return b.lock.Close()
+	if b.busy == 0 {
+		close(b.idle)
+	}
+	return true
+}
+
+// release waits for changes under way, and releases the lock.
+func (b *Backend) release() {
+	defer close(b.released)
+	<-b.idle
+	if b.lock != nil {
+		b.err = b.lock.Close()
+	}
 }

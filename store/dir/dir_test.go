@@ -8,11 +8,14 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/store"
 	"github.com/blockframe/blockframe/store/dir"
 	"github.com/blockframe/blockframe/store/storetest"
@@ -212,6 +215,41 @@ func TestWriterOutlivesBackend(t *testing.T) {
 			holds(t, b, 2, storetest.Content(2, 5000))
 			noTemps(t, fsys, root)
 		}
+	})
+}
+
+// A disk that does not come back from a change holds up Close for half a minute. The
+// lock is kept meanwhile: the change may yet happen.
+func TestCloseOfAHungDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wait := make(chan struct{})
+		inner := durable.Mem(vfs.NewMem())
+		require.NoError(t, open(t, inner, "/d", dir.Options{}).Close())
+		fsys := durabletest.New(inner, durabletest.Options{Before: func(op durabletest.Op) {
+			if op.Kind == durabletest.Write {
+				<-wait
+			}
+		}})
+		b := reopen(t, fsys, "/d", dir.Options{})
+		put := make(chan error, 1)
+		go func() { put <- storetest.Put(t.Context(), b, storetest.Key(0), storetest.Content(0, 5000)) }()
+		synctest.Wait()
+		began := time.Now()
+		require.ErrorIs(t, b.Close(), store.ErrUnavailable)
+		require.Equal(t, 30*time.Second, time.Since(began))
+		_, err := b.Create(t.Context(), storetest.Key(1))
+		require.ErrorIs(t, err, fs.ErrClosed, "it waits for nothing")
+		_, err = dir.Open(inner, "/d", dir.Options{})
+		require.ErrorIs(t, err, store.ErrLocked)
+
+		close(wait)
+		<-put
+		synctest.Wait()
+		require.NoError(t, b.Close())
+		b, err = dir.Open(inner, "/d", dir.Options{})
+		require.NoError(t, err)
+		noTemps(t, inner, "/d")
+		require.NoError(t, b.Close())
 	})
 }
 

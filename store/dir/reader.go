@@ -45,12 +45,6 @@ func (b *Backend) Open(ctx context.Context, key store.BackendKey, opts store.Ope
 	return &reader{ctx: ctx, file: f, size: size}, nil
 }
 
-func (b *Backend) hasClosed() bool {
-	b.life.RLock()
-	defer b.life.RUnlock()
-	return b.closed
-}
-
 func (r *reader) Size() int64 { return r.size }
 
 func (r *reader) ReadAt(p []byte, off int64) (n int, err error) {

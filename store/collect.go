@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -145,7 +146,9 @@ func (s *Store) buryExtent(ctx context.Context, e *Extent, rep *CollectReport) e
 	}
 	defer unlock()
 	for j, sh := range e.Shards {
-		if err := s.disk(sh.Backend).Remove(ctx, e.Key(j)); err != nil {
+		d, key := s.disk(sh.Backend), e.Key(j)
+		_, err := d.await(ctx, stallTime, "remove", key, func() error { return d.Remove(ctx, key) }, nil)
+		if err != nil {
 			return err
 		}
 		rep.Blobs++
@@ -153,10 +156,49 @@ func (s *Store) buryExtent(ctx context.Context, e *Extent, rep *CollectReport) e
 	return nil
 }
 
+// keysAtOnce is how many keys of a backend are listed in one go.
+const keysAtOnce = 1000
+
+// keys yields the keys of all blobs, as far as the backend answers.
+func (d *disk) keys(ctx context.Context) iter.Seq2[BackendKey, error] {
+	return func(yield func(BackendKey, error) bool) {
+		for after := BackendKey(""); ; {
+			var page []BackendKey
+			_, err := d.await(ctx, stallTime, "list", after, func() (err error) { page, err = d.page(ctx, after); return err }, nil)
+			if err != nil {
+				yield("", err) // page may be written to yet
+				return
+			}
+			for _, key := range page {
+				if !yield(key, nil) {
+					return
+				}
+			}
+			if len(page) < keysAtOnce {
+				return
+			}
+			after = page[len(page)-1]
+		}
+	}
+}
+
+// page lists the next keys.
+func (d *disk) page(ctx context.Context, after BackendKey) (page []BackendKey, err error) {
+	for key, err := range d.List(ctx, "", after) {
+		if err != nil {
+			return nil, err
+		}
+		if page = append(page, key); len(page) == keysAtOnce {
+			break
+		}
+	}
+	return page, nil
+}
+
 // collectOrphans removes the blobs of a backend that no record names: of puts that
 // were never acknowledged, and of repairs that crashed.
 func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions, rep *CollectReport) error {
-	for key, err := range d.List(ctx, "", "") {
+	for key, err := range d.keys(ctx) {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -182,17 +224,25 @@ func (s *Store) collectOrphan(ctx context.Context, d *disk, k parsedKey, key Bac
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	orphan, err := s.orphan(ctx, d, k)
-	if err != nil || !orphan {
+	if err != nil || !orphan || opts.DryRun {
+		unlock()
+		if err == nil && orphan {
+			rep.Orphans++
+			rep.Blobs++
+		}
 		return err
 	}
-	rep.Orphans++
-	rep.Blobs++
-	if opts.DryRun {
-		return nil
+	// The next repair may use the key again: not before this has ended.
+	left, err := d.await(ctx, stallTime, "remove", key, func() error { return d.Remove(ctx, key) }, func(error) { unlock() })
+	if !left {
+		unlock()
 	}
-	return d.Remove(ctx, key)
+	if err == nil {
+		rep.Orphans++
+		rep.Blobs++
+	}
+	return err
 }
 
 // orphan reports whether no record names a blob, nor will. The order of the

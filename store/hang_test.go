@@ -456,3 +456,79 @@ func TestHungBackendDoesNotHoldUpClose(t *testing.T) {
 		})
 	}
 }
+
+// A collection ends soon after its context does, and gives up on a backend that hangs;
+// the next one does the rest.
+func TestHungBackendDoesNotHoldUpCollect(t *testing.T) {
+	for _, kind := range []mem.Kind{mem.List, mem.Remove} {
+		for _, canceled := range []bool{false, true} {
+			t.Run(fmt.Sprint(kind, " ", canceled), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, 3, uncached(1, 2, miB))
+					o := r.put("x", content(1, 700_000))
+					r.cat.dead[r.extents(o)[0].Upload] = true
+					clear(r.cat.names)
+					clear(r.cat.contents)
+					release, struck := hang(r.mems[0], kind)
+					defer release()
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					if canceled {
+						go func() { <-struck; time.Sleep(time.Second); cancel() }()
+					}
+					began := time.Now()
+					_, err := r.Collect(ctx, store.CollectOptions{})
+					if canceled {
+						require.ErrorIs(t, err, context.Canceled)
+						require.LessOrEqual(t, time.Since(began), 3*time.Second)
+					} else {
+						require.ErrorIs(t, err, store.ErrUnavailable)
+						require.LessOrEqual(t, time.Since(began), time.Minute)
+					}
+					release()
+					synctest.Wait()
+					_, err = r.Collect(t.Context(), store.CollectOptions{})
+					require.NoError(t, err)
+					r.nothingLeft()
+				})
+			})
+		}
+	}
+}
+
+// While the removal of an orphan is left behind, no repair writes a blob that it could
+// yet take.
+func TestLateRemoveTakesNoRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, uncached(2, 2, miB))
+		wait := make(chan struct{})
+		r.mems[0].SetFault(func(op mem.Op) *mem.Fault {
+			switch op.Kind {
+			case mem.Commit:
+				<-wait
+			case mem.Remove:
+				return &mem.Fault{Arm: mem.Before, Err: errBroken}
+			}
+			return nil
+		})
+		data := content(1, 700_000)
+		o := r.put("x", data)
+		close(wait)
+		synctest.Wait()
+		require.Len(t, r.mems[0].Keys(), 1, "it became visible, and no record names it")
+		release, _ := hang(r.mems[0], mem.Remove)
+		defer release()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := r.Collect(ctx, store.CollectOptions{})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		began := time.Now()
+		time.AfterFunc(5*time.Second, release)
+		fixed, err := r.Repair(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 1, fixed.Repaired)
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second, "it waits for the removal")
+		r.cleanScrub()
+		r.reads(o, data)
+	})
+}

@@ -46,7 +46,7 @@ func newDamageLog(s *Store) *damageLog {
 // repair queue. It is not damage when the reader gave up, when the blob was
 // replaced meanwhile, or when the record says already that the shard is missing.
 func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err error) {
-	if ctx.Err() != nil || s.ctx.Err() != nil || x.e.Shards[shard].Missing {
+	if ctx.Err() != nil || s.ctx.Err() != nil || x.e.Shards[shard].Missing || exhausted(err) {
 		return
 	}
 	backend := x.e.Shards[shard].Backend

@@ -130,12 +130,17 @@ func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
 		return lines{}, err
 	}
 	ref := stream{upload: x.e.Upload}
+	owned := false
 	for o, err := range s.cat.Owners(ctx, x.e.Upload, x.e.Offset, x.e.Offset+x.e.Length) {
 		if err != nil {
 			return lines{}, err
 		}
 		ref.name, ref.attr, ref.policy.Name = o.Object.Name, o.Object.Attr, o.Object.Policy
+		owned = true
 		break
+	}
+	if !owned { // its put is under way: it may grow yet
+		return lines{}, fmt.Errorf("%w: no name refers to upload %v yet", ErrUnavailable, x.e.Upload)
 	}
 	first := objectLine(ref, &x.e)
 	if x.e.Ordinal != u.Extents-1 {

@@ -51,6 +51,9 @@ type PutOptions struct {
 // depend on its length.
 func (s *Store) Put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
 	obj, err := s.put(ctx, name, r, opts)
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil { // it was the store's that ended
+		err = fmt.Errorf("store: %w: %w", fs.ErrClosed, err)
+	}
 	if err != nil {
 		return Object{}, fmt.Errorf("put %s: %w", name, err)
 	}

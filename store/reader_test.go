@@ -461,6 +461,7 @@ func TestOutOfFiles(t *testing.T) {
 			require.ErrorIs(t, err, store.ErrUnavailable)
 			require.ErrorContains(t, err, syscall.EMFILE.Error())
 			require.NotErrorIs(t, err, store.ErrUnrecoverable)
+			require.Zero(t, r.queued(), "there is nothing to repair")
 			rep, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true})
 			require.NoError(t, err)
 			require.Empty(t, rep.Lost)

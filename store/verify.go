@@ -70,13 +70,18 @@ func (st *shardState) note(err error) {
 // unreachable reports whether an error says that a blob could not be asked, rather
 // than that there is something wrong with it.
 func unreachable(err error) bool {
-	for _, target := range []error{ErrUnavailable, context.Canceled, context.DeadlineExceeded, fs.ErrPermission, fs.ErrClosed,
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+	for _, target := range []error{ErrUnavailable, context.Canceled, context.DeadlineExceeded, fs.ErrPermission, fs.ErrClosed} {
 		if errors.Is(err, target) {
 			return true
 		}
 	}
-	return false
+	return exhausted(err)
+}
+
+// exhausted reports whether an error says that this process, or the machine, has run out
+// of what an open blob takes.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // lookAtParts verifies everything of a blob but its blocks.

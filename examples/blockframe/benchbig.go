@@ -23,18 +23,25 @@ var benchRows = []benchRow{
 	{"memory", "peak memory over the idle open store, put and get of %s", "limit", (*bench).memoryRow},
 	{"put", "put %s, 8+3, one disk, fsynced", "plain writer of as much into 11 files, fsynced", (*bench).putRow},
 	{"cp", "put %s, 8+3, one disk, fsynced", "cp --reflink=never and fsync", (*bench).copyRow},
+	{"restic", "put %s, 8+3, one disk, fsynced", "restic backup, no redundancy", (*bench).resticRow},
+	{"kopia", "put %s, 8+3, one disk, fsynced", "kopia snapshot create, 37 % ECC", (*bench).kopiaRow},
+	{"par2", "put %s, 8+3, one disk, fsynced", "par2 create, 37 % redundancy", (*bench).par2Row},
 	{"get", "get %s from page cache, verified", "cat F | cat >/dev/null", (*bench).getRow},
+	{"minio", "get %s from page cache, verified", "mc cat from a MinIO server, 8+3", (*bench).minioRow},
 	{"degraded", "get %s with m shards gone", "healthy get", (*bench).degradedRow},
 	{"scrub", "scrub --deep of %s, uncached", "direct read of the shard files", (*bench).scrubRow},
 	{"random", "4 KiB random verified reads, block cache off, page cache warm", "pread of 64 KiB and BLAKE3 of it", (*bench).randomRow},
 	{"tree", "5,000 files of 4 KiB, put -r, fsynced", "restic backup", (*bench).treeRow},
+	{"treekopia", "5,000 files of 4 KiB, put -r, fsynced", "kopia snapshot create, 37 % ECC", (*bench).treeKopiaRow},
 	{"put4k", "64 concurrent 4 KiB puts, each acked durable", "1/F", (*bench).put4kRow},
 	{"put64k", "64 concurrent 64 KiB puts, each acked durable", "1/F", (*bench).put64kRow},
 }
 
 // rowKeys are the keys of benchRows, apart from them because the command's help
 // names them.
-var rowKeys = []string{"memory", "put", "cp", "get", "degraded", "scrub", "random", "tree", "put4k", "put64k"}
+var rowKeys = []string{
+	"memory", "put", "cp", "restic", "kopia", "par2", "get", "minio", "degraded", "scrub", "random", "tree", "treekopia", "put4k", "put64k",
+}
 
 // code83 is the code of the large object.
 var code83 = blockframe.Code{K: 8, M: 3}

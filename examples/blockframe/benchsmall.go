@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
@@ -25,23 +24,24 @@ const (
 	treeFile  = 4 << 10
 )
 
-// treeRow compares put -r into a new store, open to close, with one backup into a
-// new repository.
-func (b *bench) treeRow() (benchResult, error) {
-	restic, err := exec.LookPath("restic")
-	if err != nil {
-		return benchResult{Skipped: "restic is not installed"}, nil
+func (b *bench) treeRow() (benchResult, error)      { return b.treeBeside(peers["restic"], 2) }
+func (b *bench) treeKopiaRow() (benchResult, error) { return b.treeBeside(peers["kopia"], 1) }
+
+// treeBeside compares put -r into a new store, open to close, with what a peer
+// does to keep the tree in a new repository.
+func (b *bench) treeBeside(p peer, least float64) (benchResult, error) {
+	if missing := p.missing(); missing != "" {
+		return benchResult{Skipped: missing}, nil
 	}
 	dir := filepath.Join(b.dir, "tree")
 	if err := makeTree(dir); err != nil {
 		return benchResult{}, err
 	}
-	m, err := b.contest(func() (float64, error) { return b.putTree(dir) }, func() (float64, error) { return b.backup(restic, dir) })
+	m, err := b.contest(func() (float64, error) { return b.putTree(dir) }, func() (float64, error) { return b.kept(p, dir) })
 	if err != nil {
 		return benchResult{}, err
 	}
-	r := b.speed(m, 2, 0)
-	r.Reach = ">= 2x faster"
+	r := b.speed(m, least, 0)
 	r.Rate = fmt.Sprintf("%.0f files/s", treeFiles/r.Ours)
 	return r, nil
 }
@@ -89,29 +89,6 @@ func (b *bench) putTree(tree string) (float64, error) {
 		}
 	}
 	err = errors.Join(err, st.Close())
-	return time.Since(start).Seconds(), err
-}
-
-// backup makes a repository and backs the tree up into it.
-func (b *bench) backup(restic, tree string) (float64, error) {
-	dir, err := os.MkdirTemp(b.dir, "restic-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	run := func(args ...string) error {
-		cmd := exec.CommandContext(b.ctx, restic, append([]string{"-q", "-r", filepath.Join(dir, "repo"), "--cache-dir", filepath.Join(dir, "cache")}, args...)...)
-		cmd.Env = append(os.Environ(), "RESTIC_PASSWORD=bench")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("restic %s: %w: %s", args[0], err, out)
-		}
-		return nil
-	}
-	if err := run("init"); err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	err = run("backup", tree)
 	return time.Since(start).Seconds(), err
 }
 

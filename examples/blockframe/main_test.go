@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	if os.Getenv(asMinio) != "" {
+		fakeMinio()
+	}
 	os.Unsetenv("BLOCKFRAME_STORE")
 	os.Exit(m.Run())
 }

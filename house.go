@@ -138,11 +138,18 @@ func isLog(name string) bool {
 	return name == planName || strings.HasPrefix(name, "spare") || slices.Contains(twins, name)
 }
 
-// oneStore checks that all directories that are there belong to one store.
+// oneStore checks that all directories that are there belong to one store, and that none
+// is a copy of another.
 func (hs *homes) oneStore() error {
 	first := hs.first()
 	for _, h := range hs.list {
-		if h.present() && h.disk.Identity().Store != first.disk.Identity().Store {
+		if !h.present() {
+			continue
+		}
+		if other := hs.byID(h.disk.ID()); other != h {
+			return &fs.PathError{Op: "open store", Path: h.path, Err: fmt.Errorf("%w: it is a copy of %s, or that of it: give only the one that is meant", fs.ErrInvalid, other.path)}
+		}
+		if h.disk.Identity().Store != first.disk.Identity().Store {
 			return &fs.PathError{Op: "open store", Path: h.path, Err: fmt.Errorf("%w: it belongs to store %x, and %s to store %x",
 				fs.ErrInvalid, h.disk.Identity().Store, first.path, first.disk.Identity().Store)}
 		}

@@ -114,6 +114,9 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	for _, r := range registered {
 		s.disks = append(s.disks, s.disk(o, r))
 	}
+	if err := s.surplus(); err != nil {
+		return err
+	}
 	if err := s.loadPolicies(ctx); err != nil {
 		return err
 	}
@@ -122,6 +125,23 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	}
 	s.warn()
 	return s.remember(ctx, registered)
+}
+
+// surplus returns an error for a directory that cannot be a disk of the store, since all
+// of these are there: it would not be used, and whoever gave it would not know.
+func (s *Store) surplus() error {
+	for _, d := range s.disks {
+		if d.backend == nil {
+			return nil // it may be that one, with nothing mounted on it
+		}
+	}
+	for _, h := range s.homes.list {
+		if h.holds && !h.present() {
+			return fmt.Errorf("open store: %w: %s is none of the %d disks of the store, which are all there; disks cannot be added yet: %w",
+				fs.ErrInvalid, h.path, len(s.disks), h.err)
+		}
+	}
+	return nil
 }
 
 // disk returns what is there of a registered backend.

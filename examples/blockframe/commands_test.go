@@ -195,6 +195,37 @@ func TestFindStore(t *testing.T) {
 	require.Contains(t, exits(t, exitError, "--store", moved, "ls").err, "is no list of disks")
 }
 
+// Mounts that changed places are found by the lists of the others; a copy of a disk is
+// not taken for the disk; a directory that is no disk of the store is refused.
+func TestFindStoreAmongOthers(t *testing.T) {
+	t.Parallel()
+	home, dirs := newStore(t, 3)
+	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 100_000))
+	aside := filepath.Join(home, "aside")
+	for _, move := range [][2]string{{dirs[0], aside}, {dirs[1], dirs[0]}, {aside, dirs[1]}} {
+		require.NoError(t, os.Rename(move[0], move[1]))
+	}
+	for _, dir := range append(dirs, home) {
+		r := ok(t, "--store", dir, "ls")
+		require.Contains(t, r, " f\n", dir)
+		ok(t, "--store", dir, "scrub")
+	}
+
+	copied := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.CopyFS(copied, os.DirFS(dirs[2])))
+	before := ok(t, "--store", home, "--json", "ls")
+	for _, args := range [][]string{{"ls"}, {"put", write(t, filepath.Join(t.TempDir(), "g"), 2, 10)}} {
+		r := exits(t, exitError, append([]string{"--store", copied}, args...)...)
+		require.Contains(t, r.err, "is a copy of")
+	}
+	require.Equal(t, before, ok(t, "--store", home, "--json", "ls"))
+
+	empty := t.TempDir()
+	r := exits(t, exitError, "--store", dirs[0], "--store", dirs[1], "--store", dirs[2], "--store", empty, "ls")
+	require.Contains(t, r.err, empty)
+	require.Contains(t, r.err, "none of the 3 disks of the store")
+}
+
 // Where others have the store open, the message says so.
 func TestLocked(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,8 @@ import (
 // path is relative to the directory of the list; lines that begin with # are
 // comments. Nothing but this program reads the list, and --store given several
 // times takes its place.
+//
+// Mounts may have changed places since: so the lists of the others count too.
 
 // listName is the name of the list of disks.
 const listName = "disks"
@@ -50,10 +52,37 @@ func locate(places []string) ([]string, error) {
 		return nil, err
 	}
 	// A disk that was moved, and so is not in its own list, counts all the same.
-	if _, err := os.Stat(filepath.Join(dir, "id")); err == nil && !listed(disks, dir) {
+	if isDisk(dir) && !listed(disks, dir) {
 		disks = append(disks, dir)
 	}
-	return disks, nil
+	for _, d := range slices.Clone(disks) {
+		others, err := readList(d)
+		if err != nil {
+			continue // it is not there, or has no list
+		}
+		for _, other := range others {
+			if isDisk(other) && !listed(disks, other) {
+				disks = append(disks, other)
+			}
+		}
+	}
+	return once(disks), nil
+}
+
+// isDisk reports whether dir has the identity of a disk.
+func isDisk(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "id"))
+	return err == nil
+}
+
+// once drops directories that are in the list already, by whatever path.
+func once(disks []string) (list []string) {
+	for _, d := range disks {
+		if !listed(list, d) {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // listed reports whether dir is one of disks.

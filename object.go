@@ -20,6 +20,8 @@ import (
 //
 // A file, of the operating system or of an [fs.FS], is watched: one that changes
 // while it is read is ErrChanged. A name that cannot be is fs.ErrInvalid.
+//
+// When ctx ends while r blocks, Put returns; the Read of r that is under way goes on.
 func (s *Store) Put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
 	r, put, err := s.source(ctx, name, r, opts)
 	if err != nil {
@@ -33,6 +35,9 @@ func (s *Store) source(ctx context.Context, name string, r io.Reader, opts PutOp
 	put := store.PutOptions{Attr: orDefault(opts.Attr, s.now()), Size: opts.Size, ID: opts.ID, Expect: opts.expect()}
 	if err := checkName(name); err != nil {
 		return nil, put, err
+	}
+	if put.Size < 0 {
+		return nil, put, fmt.Errorf("%w: a size of %d bytes", fs.ErrInvalid, put.Size)
 	}
 	if t := put.Mode.Type(); t != 0 {
 		return nil, put, fmt.Errorf("%w: content with the mode of a %v", fs.ErrInvalid, t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/blake3"
 
 	"github.com/blockframe/blockframe"
 )
@@ -321,3 +324,46 @@ func TestBatch(t *testing.T) {
 	b.Abort()
 	requireUntouched(t, st, before)
 }
+
+// Sources that block, make no progress or lie end with an error, and leave nothing.
+func TestSourcesThatMisbehave(t *testing.T) {
+	st := fresh(t, 3)
+	for _, read := range []int{0, 100, 10_000, 1 << 20} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		pr, pw := io.Pipe()
+		go pw.Write(content(1, read))
+		_, err := st.Put(ctx, "blocks", pr, blockframe.PutOptions{})
+		require.ErrorIs(t, err, context.DeadlineExceeded, "after %d bytes", read)
+		b := st.Batch(ctx)
+		require.ErrorIs(t, b.Put("blocks", pr, blockframe.PutOptions{}), context.DeadlineExceeded)
+		b.Abort()
+		cancel()
+		pw.Close()
+	}
+	for name, c := range map[string]struct {
+		read func(p []byte) (int, error)
+		want error
+	}{
+		"sleeps": {func([]byte) (int, error) { return 0, nil }, io.ErrNoProgress},
+		"boasts": {func(p []byte) (int, error) { return len(p) + 1, nil }, fs.ErrInvalid},
+		"owes":   {func([]byte) (int, error) { return -1, nil }, fs.ErrInvalid},
+	} {
+		_, err := st.Put(t.Context(), name, readerFunc(c.read), blockframe.PutOptions{})
+		require.ErrorIs(t, err, c.want, name)
+	}
+	_, err := st.Put(t.Context(), "negative", strings.NewReader("x"), blockframe.PutOptions{Size: -1})
+	require.ErrorIs(t, err, fs.ErrInvalid)
+	require.Zero(t, st.Stats().Objects)
+
+	data := content(2, 3<<20+7)
+	for i, r := range []io.Reader{iotest.OneByteReader(bytes.NewReader(data[:5000])), iotest.HalfReader(bytes.NewReader(data)), iotest.DataErrReader(bytes.NewReader(data[:70_000]))} {
+		obj, err := st.Put(t.Context(), fmt.Sprint("odd", i), r, blockframe.PutOptions{})
+		require.NoError(t, err)
+		require.Equal(t, blockframe.ID(blake3.Sum256(data[:obj.Size])), obj.ID)
+	}
+}
+
+// readerFunc is a reader.
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

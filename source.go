@@ -80,7 +80,78 @@ func announce(ctx context.Context, r io.Reader) (io.Reader, int64, error) {
 	case fs.File:
 		return watch(ctx, v)
 	}
-	return r, 0, nil
+	return bounded(ctx, r), 0, nil
+}
+
+// boundedReader reads from a reader that may block for as long as it likes, no longer
+// than until its context ends. A Read that is under way then goes on, into memory that
+// nobody else uses.
+type boundedReader struct {
+	ctx  context.Context
+	r    io.Reader
+	buf  []byte
+	rest []byte // of buf, not handed out yet
+	err  error
+	got  chan readResult
+}
+
+type readResult struct {
+	n   int
+	err error
+}
+
+// A boundedReader has so much memory.
+const (
+	boundedLeast = 4 << 10
+	boundedMost  = 256 << 10
+)
+
+// noProgress is how many reads without bytes or error a reader may make in a row.
+const noProgress = 100
+
+// bounded returns a reader of r that fails when ctx ends.
+func bounded(ctx context.Context, r io.Reader) io.Reader {
+	if ctx.Done() == nil {
+		return r
+	}
+	return &boundedReader{ctx: ctx, r: r, got: make(chan readResult, 1)}
+}
+
+// Read implements io.Reader.
+func (b *boundedReader) Read(p []byte) (n int, err error) {
+	for tries := 0; len(b.rest) == 0 && b.err == nil && len(p) > 0; tries++ {
+		if tries == noProgress {
+			b.err = io.ErrNoProgress
+			break
+		}
+		b.fill(len(p))
+	}
+	n = copy(p, b.rest)
+	if b.rest = b.rest[n:]; len(b.rest) == 0 {
+		err = b.err
+	}
+	return n, err
+}
+
+// fill reads once.
+func (b *boundedReader) fill(want int) {
+	if want = min(want, boundedMost); cap(b.buf) < want {
+		b.buf = make([]byte, max(want, boundedLeast))
+	}
+	buf := b.buf[:want]
+	go func() {
+		n, err := b.r.Read(buf)
+		b.got <- readResult{n, err}
+	}()
+	select {
+	case res := <-b.got:
+		if res.n < 0 || res.n > want {
+			res = readResult{0, fmt.Errorf("%w: the source says that it read %d bytes, of %d at most", fs.ErrInvalid, res.n, want)}
+		}
+		b.rest, b.err = buf[:res.n], res.err
+	case <-b.ctx.Done():
+		b.err = b.ctx.Err() // buf is written to yet
+	}
 }
 
 // watched is a regular file that is being put.
@@ -97,7 +168,7 @@ func watch(ctx context.Context, f fs.File) (io.Reader, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return f, 0, nil
+		return bounded(ctx, f), 0, nil
 	}
 	if info, err = settled(ctx, f, info); err != nil {
 		return nil, 0, err

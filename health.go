@@ -47,6 +47,31 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport
 	return s.eng.Collect(ctx, opts)
 }
 
+// Survival returns what a version can lose and still be read, by what is known: damage
+// counts that reads and scrubs have found and nobody has repaired yet, and disks that are
+// absent. No disk is asked. Without the commit log no name leads to the bytes, so of the
+// disks no more may be lost than leave a copy of it. What has no bytes of its own, such as
+// a directory, is in the log alone, and Shards is 0.
+func (s *Store) Survival(ctx context.Context, obj Object) (Survival, error) {
+	logs := Survival{Disks: max(0, len(s.homes.logHomes())-1)}
+	if obj.Deleted || !obj.Mode.IsRegular() || obj.Size == 0 {
+		return logs, nil
+	}
+	c, err := s.cat.Content(ctx, obj.ID)
+	if err != nil {
+		return Survival{}, fmt.Errorf("survival of %s: %w", obj.Name, err)
+	}
+	if c.Upload == (store.UploadID{}) {
+		return logs, nil
+	}
+	of, err := s.eng.Survives(ctx, c)
+	if err != nil {
+		return Survival{}, fmt.Errorf("survival of %s: %w", obj.Name, err)
+	}
+	of.Disks = min(of.Disks, logs.Disks)
+	return of, nil
+}
+
 // Stats are what the store holds, and totals since it was opened.
 type Stats struct {
 	store.Stats

@@ -57,6 +57,9 @@ type (
 	// Degraded is a version that can lose fewer shards than its code provides for.
 	Degraded = store.Degraded
 
+	// Survival is what an object can lose and still be read.
+	Survival = store.Survival
+
 	// RepairReport is what Store.Repair did.
 	RepairReport = store.RepairReport
 

@@ -54,6 +54,9 @@ type Catalog interface {
 	// oldest first.
 	Repairs(ctx context.Context) iter.Seq2[Repair, error]
 
+	// Queued returns what the repair queue has of the shards of one extent.
+	Queued(ctx context.Context, id ExtentID) ([]Repair, error)
+
 	// Inline yields the contents that are kept in the catalog itself and wait
 	// to be packed, oldest first, with the versions that refer to them. Each is
 	// as of a state of its own.

@@ -303,6 +303,15 @@ func (c *tables) Repairs(context.Context) iter.Seq2[store.Repair, error] {
 	}))
 }
 
+func (c *tables) Queued(ctx context.Context, id store.ExtentID) (list []store.Repair, err error) {
+	for r := range c.Repairs(ctx) {
+		if r.Extent == id {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
 func (c *tables) Inline(context.Context) iter.Seq2[store.Inline, error] {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -119,3 +119,21 @@ func TestDiskGone(t *testing.T) {
 	require.NoError(t, os.Rename(away, dirs[2]))
 	exits(t, exitOK, "--store", home, "scrub", "--deep")
 }
+
+// stat says what an object survives, as far as damage is known. // R15
+func TestStatSurvives(t *testing.T) {
+	t.Parallel()
+	home, dirs := newStore(t, 6) // 4+2
+	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 300_000), "--name", "d/f")
+	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "g"), 2, 100), "--name", "g")
+	survives := func(name string) []any {
+		row := lines(t, ok(t, "--store", home, "--json", "stat", name))[0]
+		return []any{row["survives"], row["tolerance"]}
+	}
+	require.Equal(t, []any{2.0, 2.0}, survives("d/f"))
+	require.Equal(t, []any{2.0, 0.0}, survives("d"))
+	require.Contains(t, ok(t, "--store", home, "stat", "d/f"), "survives  the loss of any 2 disks, or of any 2 shards\n")
+	require.NoError(t, os.RemoveAll(filepath.Join(dirs[0], "data")))
+	exits(t, exitDamaged, "--store", home, "scrub")
+	require.Equal(t, []any{1.0, 1.0}, survives("d/f"))
+}

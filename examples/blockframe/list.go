@@ -104,7 +104,11 @@ func (a *app) statCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.describe(obj)
+				survival, err := st.Survival(cmd.Context(), obj)
+				if err != nil {
+					return err
+				}
+				return a.describe(obj, survival)
 			})
 		},
 	}
@@ -155,10 +159,17 @@ func kept(o blockframe.Object) (s string) {
 	return s
 }
 
+// statRow is what stat says of a version.
+type statRow struct {
+	objectRow
+	Survives  int `json:"survives"`  // how many disks, any of them, may be lost at once; -1: some of it is lost
+	Tolerance int `json:"tolerance"` // how many shards of each extent, any of them
+}
+
 // describe prints all that is known of a version.
-func (a *app) describe(o blockframe.Object) error {
+func (a *app) describe(o blockframe.Object, of blockframe.Survival) error {
 	if a.json {
-		return writeJSON(a.out, rowOf(o))
+		return writeJSON(a.out, statRow{rowOf(o), of.Disks, of.Shards})
 	}
 	row := rowOf(o)
 	line := func(what, format string, args ...any) {
@@ -184,6 +195,14 @@ func (a *app) describe(o blockframe.Object) error {
 	}
 	if o.Policy != "" {
 		line("policy", "%s", o.Policy)
+	}
+	switch {
+	case of.Shards < 0:
+		line("survives", "nothing: some of it is lost already")
+	case of.Shards > 0:
+		line("survives", "the loss of any %s, or of any %s", plural(of.Disks, "disk", "disks"), plural(of.Shards, "shard", "shards"))
+	default:
+		line("survives", "the loss of any %s", plural(of.Disks, "disk", "disks"))
 	}
 	return nil
 }

@@ -337,6 +337,24 @@ func (c *Catalog) Repairs(ctx context.Context) iter.Seq2[store.Repair, error] {
 	})
 }
 
+// Queued implements store.Catalog.
+func (c *Catalog) Queued(ctx context.Context, id store.ExtentID) (list []store.Repair, err error) {
+	err = c.readState(ctx, func(r *rows) error {
+		list = nil
+		for row := range r.scan(key(tQueued, id), nil) {
+			if len(row.Key) != len((&queued{}).find()) {
+				r.fail(corrupt("repair row %q", row.Key))
+				return nil
+			}
+			if q, ok := r.queue(id, row.Key[17], store.BackendID(row.Key[18:])); ok {
+				list = append(list, q.public())
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
 // Inline implements store.Catalog. Each content is as of a state of its own: who packs
 // them compares, and while they wait in memory looking at them costs little.
 func (c *Catalog) Inline(ctx context.Context) iter.Seq2[store.Inline, error] {

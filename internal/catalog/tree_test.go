@@ -269,6 +269,10 @@ func TestRepairQueue(t *testing.T) {
 	r.refused(fs.ErrInvalid, report(1, 3, 0))
 	r.refused(fs.ErrInvalid, report(1, 0, 0, 0, 1)) // 8 stripes
 	require.Equal(t, []string{"0/0 left -1 ", "2/1 left 0 ", "1/0 left 1 05"}, queue())
+	require.Len(t, must(r.cat.Queued(ctx, eid(1))), 1)
+	require.Equal(t, []byte{5}, must(r.cat.Queued(ctx, eid(1)))[0].Stripes)
+	require.Equal(t, 1, must(r.cat.Queued(ctx, eid(2)))[0].Shard)
+	require.Empty(t, must(r.cat.Queued(ctx, eid(0))))
 	r.ok(report(1, 0, -1)) // all of it now, and urgent; as old as before
 	require.Equal(t, []string{"1/0 left -1 ", "0/0 left -1 ", "2/1 left 0 "}, queue())
 

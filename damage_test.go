@@ -363,3 +363,29 @@ func (s *shelf) images() {
 		}
 	}
 }
+
+// Every copy of the manifests of what was purged, and is kept for its grace, is damaged:
+// they are made anew, under a name that says that there is none.
+func TestManifestsOfThePurged(t *testing.T) {
+	s := newShelf(t, 3, blockframe.Options{NoRepair: true, CacheBytes: -1})
+	data := content(1, 700_000)
+	put(t, s.st, "a", data)
+	s.look()
+	require.NoError(t, s.st.Delete(context.Background(), "a", blockframe.DeleteOptions{All: true}))
+	e := s.order[0]
+	for i, sh := range e.shards {
+		off, size := sh.part("manifests")
+		s.spoil(e, i, func(b []byte) []byte { b[off+size/2] ^= 1; return b })
+	}
+	rep := s.scrub(true)
+	require.EqualValues(t, 3, rep.Repaired)
+	require.Zero(t, rep.Left, "%+v", rep)
+	s.look()
+	s.requireClean()
+	for _, sh := range e.shards {
+		off, size := sh.part("manifests")
+		require.Contains(t, string(sh.bytes[off:off+size]), `"name":"lost+found/`)
+	}
+	put(t, s.st, "b", data)
+	requireBytes(t, data, get(t, s.st, "b", 0), "b")
+}

@@ -122,6 +122,10 @@ func (s *Store) eachBlock(ctx context.Context, x *handle, from int64, do func([]
 	return nil
 }
 
+// unnamed precedes the upload id in the name of an object that has none any more: the last
+// was purged, and nothing else tells.
+const unnamed = "lost+found/"
+
 // remakeManifests makes the manifests of an object's extent from the catalog. They
 // name the object as it is named now.
 func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
@@ -129,18 +133,16 @@ func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
 	if err != nil {
 		return lines{}, err
 	}
-	ref := stream{upload: x.e.Upload}
-	owned := false
+	if u.State == UploadOpen { // its put is under way: it may grow yet
+		return lines{}, fmt.Errorf("%w: the put of upload %v has not ended", ErrUnavailable, x.e.Upload)
+	}
+	ref := stream{upload: x.e.Upload, name: unnamed + x.e.Upload.String()}
 	for o, err := range s.cat.Owners(ctx, x.e.Upload, x.e.Offset, x.e.Offset+x.e.Length) {
 		if err != nil {
 			return lines{}, err
 		}
 		ref.name, ref.attr, ref.policy.Name = o.Object.Name, o.Object.Attr, o.Object.Policy
-		owned = true
 		break
-	}
-	if !owned { // its put is under way: it may grow yet
-		return lines{}, fmt.Errorf("%w: no name refers to upload %v yet", ErrUnavailable, x.e.Upload)
 	}
 	first := objectLine(ref, &x.e)
 	if x.e.Ordinal != u.Extents-1 {

@@ -16,6 +16,9 @@ func WithClock(o Options, now func() time.Time) Options { o.clock = now; return 
 // PackInline moves the contents that are kept in the log into packs.
 func (s *Store) PackInline(ctx context.Context) error { return s.eng.PackInline(ctx) }
 
+// WithPause returns o with another time that short contents wait to be packed.
+func WithPause(o Options, d time.Duration) Options { o.pause = d; return o }
+
 // WithSegment returns o with smaller segments of the log, which are quicker to make.
 func WithSegment(o Options, size int64) Options { o.segment = size; return o }
 

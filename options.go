@@ -73,7 +73,8 @@ type Options struct {
 	clock func() time.Time // nil: time.Now
 	calm  bool             // log members one after the other, for tests that record operations
 
-	segment int64 // size of a segment of the log, 0: the default
+	segment int64         // size of a segment of the log, 0: the default
+	pause   time.Duration // before inline contents are packed, 0: as the engine has it
 }
 
 // Validate returns nil, or everything that is wrong with the options, all at once.

@@ -60,8 +60,11 @@ type disk struct {
 // ErrVersion is a store of a newer program; fs.ErrInvalid are options that make no
 // sense, or directories of two stores; fs.ErrNotExist says that there is no store,
 // or no copy of its log; ErrCorrupt names what all copies of the log have lost,
-// or says that they lack changes which were acknowledged, as when all were restored
-// from an older backup: nothing is touched then, and it tells what to do.
+// or says that they lack changes which the view holds, as when all copies of the log
+// alone were restored from an older backup: nothing is touched then, and it tells what
+// to do. Nothing tells when the view went back with them, as it does where a backup of
+// the directory that has it is restored: see [Store.Collect] for what becomes of
+// objects that no record names any more.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func racePowerCut(t *testing.T, size int) {
 			})
 		}
 		wg.Wait()
-		_, err = st.Collect(ctx, blockframe.CollectOptions{})
+		_, err = st.Collect(ctx, blockframe.CollectOptions{Unclaimed: true})
 		require.NoError(t, err)
 		require.NoError(t, st.Close())
 		each(t, len(cuts), func(i int) error { return cuts[i].check(data) })

@@ -148,7 +148,7 @@ func (c *crasher) checkOpen(ctx context.Context, st *blockframe.Store, fsys dura
 // collected collects, and checks that a blob is on a disk if and only if a record
 // names it, and that all of them are sound.
 func collected(ctx context.Context, st *blockframe.Store, fsys durable.FS, dirs []string, deep bool) error {
-	rep, err := st.Collect(ctx, blockframe.CollectOptions{})
+	rep, err := st.Collect(ctx, blockframe.CollectOptions{Unclaimed: true})
 	if err != nil || rep.Skipped != nil || rep.Waiting > 0 {
 		return fmt.Errorf("collect: %+v: %w", rep, err)
 	}
@@ -249,7 +249,7 @@ func TestCrashDuringRecovery(t *testing.T) {
 		require.NoError(t, err, img.what)
 		_, err = st.Scrub(ctx, blockframe.ScrubOptions{Deep: true, Repair: true})
 		require.NoError(t, err, img.what)
-		_, err = st.Collect(ctx, blockframe.CollectOptions{})
+		_, err = st.Collect(ctx, blockframe.CollectOptions{Unclaimed: true})
 		require.NoError(t, err, img.what)
 		require.NoError(t, st.Close())
 	}

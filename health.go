@@ -42,7 +42,9 @@ func (s *Store) Repair(ctx context.Context) (RepairReport, error) { return s.eng
 
 // Collect removes the blobs that nothing can name any more: of what was purged,
 // once its grace is over, and of puts that failed. Nothing is removed while a disk
-// is absent.
+// is absent. Complete objects that no record names, of puts that were cut off before
+// they were acknowledged or of a log that was restored from an older copy, are named in
+// the report and left alone unless CollectOptions.Unclaimed is set.
 func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport, error) {
 	return s.eng.Collect(ctx, opts)
 }

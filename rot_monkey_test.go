@@ -568,7 +568,7 @@ func (m *monkey) repair() {
 func (m *monkey) pack() { require.NoError(m, m.st.PackInline(context.Background())) }
 
 func (m *monkey) collect() {
-	rep, err := m.st.Collect(context.Background(), blockframe.CollectOptions{})
+	rep, err := m.st.Collect(context.Background(), blockframe.CollectOptions{Unclaimed: true})
 	require.NoError(m, err)
 	require.NoError(m, rep.Skipped)
 }

@@ -15,6 +15,11 @@ import (
 // CollectOptions says how to collect.
 type CollectOptions struct {
 	DryRun bool // only report
+
+	// Unclaimed removes complete objects that no record names too. They are of puts
+	// that were cut off before they were acknowledged; but where a log was restored
+	// from an older copy, they are all that is left of what was acknowledged since.
+	Unclaimed bool
 }
 
 // CollectReport says what a collection did, or would do.
@@ -25,11 +30,18 @@ type CollectReport struct {
 	Orphans int64 // of them: blobs that no record names
 	Strange int64 // names on backends that are no keys of ours: left alone
 	Skipped error // why nothing was removed: a backend is absent
+
+	// Unclaimed are complete objects that no record names, as far as their blobs tell;
+	// UnclaimedNames are those of the first 100. They are left alone, with all blobs of
+	// the puts they are of, unless the option of this name is set. At most 131,072 acts
+	// of putting are counted: of more, all that may be such are left alone.
+	Unclaimed      int64
+	UnclaimedNames []string
 }
 
 // Collect removes what nothing can name any more: the blobs of uploads that are
 // unreferenced since longer than the grace, and blobs that crashes left behind.
-// It is safe beside puts and readers of this process. Nothing is removed while a
+// Complete objects that no record names are left alone, and in the report. It is safe beside puts and readers of this process. Nothing is removed while a
 // backend is absent.
 //
 // For each upload: Kill is committed, the one commit point; its blobs are removed; it
@@ -46,15 +58,29 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 		rep.Skipped = err
 		return rep, nil
 	}
-	if err := s.collectUploads(ctx, opts, &rep); err != nil {
+	c := &collection{s: s, opts: opts, rep: &rep}
+	if err := c.findUnclaimed(ctx); err != nil {
 		return rep, fmt.Errorf("collect: %w", err)
 	}
+	// Orphans come first: those of an upload that is forgotten in the same collection
+	// are known to be of it as yet.
 	for _, d := range s.disks {
-		if err := s.collectOrphans(ctx, d, opts, &rep); err != nil {
+		if err := c.orphans(ctx, d); err != nil {
 			return rep, fmt.Errorf("collect: backend %v: %w", d.id, err)
 		}
 	}
+	if err := s.collectUploads(ctx, opts, &rep); err != nil {
+		return rep, fmt.Errorf("collect: %w", err)
+	}
 	return rep, nil
+}
+
+// collection is one under way.
+type collection struct {
+	s    *Store
+	opts CollectOptions
+	rep  *CollectReport
+	kept unclaimed
 }
 
 // allPresent returns why a sweep must wait.
@@ -195,9 +221,9 @@ func (d *disk) page(ctx context.Context, after BackendKey) (page []BackendKey, e
 	return page, nil
 }
 
-// collectOrphans removes the blobs of a backend that no record names: of puts that
-// were never acknowledged, and of repairs that crashed.
-func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions, rep *CollectReport) error {
+// orphans removes the blobs of a backend that no record names: of puts that were never
+// acknowledged, and of repairs that crashed.
+func (c *collection) orphans(ctx context.Context, d *disk) error {
 	for key, err := range d.keys(ctx) {
 		if err == nil {
 			err = ctx.Err()
@@ -207,29 +233,34 @@ func (s *Store) collectOrphans(ctx context.Context, d *disk, opts CollectOptions
 		}
 		k, ok := parseKey(key)
 		if !ok {
-			rep.Strange++
+			c.rep.Strange++
 			continue
 		}
-		if err := s.collectOrphan(ctx, d, k, key, opts, rep); err != nil {
+		if err := c.orphan(ctx, d, k, key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// collectOrphan removes a blob if no record names it. No repair of its extent is
-// under way meanwhile: a repair has blobs that no record names yet.
-func (s *Store) collectOrphan(ctx context.Context, d *disk, k parsedKey, key BackendKey, opts CollectOptions, rep *CollectReport) error {
-	unlock, err := s.healing.lock(ctx, k.extent)
+// orphan removes a blob if no record names it. No repair of its extent is under way
+// meanwhile: a repair has blobs that no record names yet.
+func (c *collection) orphan(ctx context.Context, d *disk, k parsedKey, key BackendKey) error {
+	unlock, err := c.s.healing.lock(ctx, k.extent)
 	if err != nil {
 		return err
 	}
-	orphan, err := s.orphan(ctx, d, k)
-	if err != nil || !orphan || opts.DryRun {
+	orphan, err := c.s.orphan(ctx, d, k)
+	if err == nil && orphan {
+		var keep bool
+		keep, err = c.keeps(ctx, k)
+		orphan = !keep
+	}
+	if err != nil || !orphan || c.opts.DryRun {
 		unlock()
 		if err == nil && orphan {
-			rep.Orphans++
-			rep.Blobs++
+			c.rep.Orphans++
+			c.rep.Blobs++
 		}
 		return err
 	}
@@ -239,8 +270,8 @@ func (s *Store) collectOrphan(ctx context.Context, d *disk, k parsedKey, key Bac
 		unlock()
 	}
 	if err == nil {
-		rep.Orphans++
-		rep.Blobs++
+		c.rep.Orphans++
+		c.rep.Blobs++
 	}
 	return err
 }

@@ -230,7 +230,7 @@ func TestBatchOrNothing(t *testing.T) {
 		"conflict": func(r *rig) error {
 			_, err := fill(r, store.PutOptions{Expect: 5}).Commit()
 			require.ErrorIs(r.t, err, errConflict)
-			_, err = r.Collect(t.Context(), store.CollectOptions{})
+			_, err = r.Collect(t.Context(), store.CollectOptions{Unclaimed: true})
 			require.NoError(r.t, err)
 			return errBroken
 		},

@@ -13,12 +13,15 @@ type look struct {
 
 // lookAt opens the blob of shard i.
 func (s *Store) lookAt(ctx context.Context, e *Extent, i int) (*look, error) {
-	l := &look{d: s.disk(e.Shards[i].Backend), key: e.Key(i)}
+	open := func() (BackendReader, error) { return s.openBlob(ctx, e, i, OpenOptions{Uncached: true}) }
+	return s.disk(e.Shards[i].Backend).look(ctx, e.Key(i), open)
+}
+
+// look opens a blob.
+func (d *disk) look(ctx context.Context, key BackendKey, open func() (BackendReader, error)) (*look, error) {
+	l := &look{d: d, key: key}
 	var r BackendReader
-	_, err := l.d.await(ctx, stallTime, "open", l.key, func() (err error) {
-		r, err = s.openBlob(ctx, e, i, OpenOptions{Uncached: true})
-		return err
-	}, func(err error) {
+	_, err := d.await(ctx, stallTime, "open", key, func() (err error) { r, err = open(); return err }, func(err error) {
 		if err == nil {
 			r.Close()
 		}

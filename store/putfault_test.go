@@ -309,7 +309,7 @@ func TestRefusedByTheCatalog(t *testing.T) {
 		require.ErrorIs(t, err, errBroken)
 	}
 	r.cat.commit = nil
-	rep, err := r.Collect(context.Background(), store.CollectOptions{})
+	rep, err := r.Collect(context.Background(), store.CollectOptions{Unclaimed: true})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, rep.Orphans, "of the put that was refused")
 	require.Equal(t, want, r.blobs())

@@ -210,7 +210,7 @@ func TestCollectedDuringRepair(t *testing.T) {
 				require.NoError(t, err)
 				require.Zero(t, rep.Left, "%v", rep.Errs)
 			}
-			_, err := r.Collect(t.Context(), store.CollectOptions{})
+			_, err := r.Collect(t.Context(), store.CollectOptions{Unclaimed: true})
 			require.NoError(t, err)
 			require.Zero(t, r.blobs())
 		})

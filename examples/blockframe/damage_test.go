@@ -106,6 +106,47 @@ func testLost(t *testing.T, at func(...string) []string, dirs []string) {
 	require.Equal(t, string(content(1, 1_000_000)), ok(t, at("get", "a.bin")...))
 }
 
+// Copies of the log that go back to an older backup, with the index moved away as the
+// message says, name less than the disks hold: gc says what, and leaves it alone.
+func TestLogGoesBack(t *testing.T) {
+	t.Parallel()
+	home, dirs := newStore(t, 3) // 2+1: two copies of the log
+	at := func(args ...string) []string { return append([]string{"--store", home}, args...) }
+	src, backup := t.TempDir(), t.TempDir()
+	ok(t, at("put", write(t, filepath.Join(src, "old.bin"), 1, 300_000))...)
+	logs := func(do func(log, kept string)) {
+		for i, dir := range dirs[:2] {
+			do(filepath.Join(dir, "log"), filepath.Join(backup, string(rune('a'+i))))
+		}
+	}
+	logs(func(log, kept string) { require.NoError(t, os.CopyFS(kept, os.DirFS(log))) })
+	ok(t, at("put", write(t, filepath.Join(src, "new.bin"), 2, 300_000))...)
+	logs(func(log, kept string) {
+		require.NoError(t, os.RemoveAll(log))
+		require.NoError(t, os.CopyFS(log, os.DirFS(kept)))
+	})
+	r := cli(t, at("ls")...)
+	require.Contains(t, r.err, "a collection (gc) leaves complete objects alone")
+	require.NoError(t, os.Rename(filepath.Join(dirs[0], "view"), filepath.Join(src, "view")))
+
+	want := digests(t, dirs)
+	const kept = "1 complete object that no record names is kept: of puts that were cut off before they were acknowledged, or of a log that was restored from an older copy"
+	r = exits(t, exitOK, at("scrub", "--deep")...)
+	require.Contains(t, r.out, kept)
+	require.Contains(t, r.out, "new.bin")
+	out := ok(t, at("gc")...)
+	require.Contains(t, out, "removed 0 shards")
+	require.Contains(t, out, kept)
+	require.Contains(t, out, "new.bin")
+	require.Equal(t, want, digests(t, dirs))
+	row := lines(t, ok(t, at("--json", "gc")...))[0]
+	require.EqualValues(t, 1, row["unclaimed"])
+	require.Equal(t, []any{"new.bin"}, row["unclaimed_names"])
+	require.Contains(t, ok(t, at("gc", "--unclaimed")...), "removed 3 shards")
+	require.NotContains(t, ok(t, at("scrub", "--deep")...), "no record names")
+	require.Equal(t, string(content(1, 300_000)), ok(t, at("get", "old.bin")...))
+}
+
 // A disk that is gone is damage left, not loss: everything is still readable.
 func TestDiskGone(t *testing.T) {
 	t.Parallel()

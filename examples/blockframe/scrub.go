@@ -55,6 +55,7 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 		}
 	}
 	row.Exit = row.exit()
+	a.findUnclaimed(ctx, st, row)
 	if a.json {
 		err = a.scrubJSON(row, &rep)
 	} else {
@@ -64,6 +65,19 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 		return err
 	}
 	return status(row.Exit)
+}
+
+// findUnclaimed adds to a deep pass what a collection would say of complete objects that
+// no record names. They are no damage. That a disk is absent is in the row already.
+func (a *app) findUnclaimed(ctx context.Context, st *blockframe.Store, row *scrubRow) {
+	if !row.Deep || row.ReadOnly != "" {
+		return
+	}
+	rep, err := st.Collect(ctx, blockframe.CollectOptions{DryRun: true})
+	if err != nil {
+		a.remark("could not look for objects that no record names: %v", err)
+	}
+	row.Unclaimed, row.UnclaimedNames = rep.Unclaimed, rep.UnclaimedNames
 }
 
 // scrubRow is what a pass found.
@@ -89,6 +103,9 @@ type scrubRow struct {
 	ReadOnly string    `json:"read_only,omitempty"`
 	Errors   []string  `json:"errors,omitempty"`
 	Exit     int       `json:"exit"`
+
+	Unclaimed      int64    `json:"unclaimed,omitempty"` // complete objects that no record names
+	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
 }
 
 // logRow is what a deep pass found in the copies of the commit log.
@@ -205,6 +222,7 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 	if rep.LostMore > 0 {
 		fmt.Fprintf(a.out, "LOST %s more\n", plural(rep.LostMore, "range", "ranges"))
 	}
+	a.unclaimed(row.Unclaimed, row.UnclaimedNames)
 	fmt.Fprintln(a.out, row.verdict())
 }
 

@@ -180,7 +180,11 @@ func (a *app) gcCommand() *cobra.Command {
 		Short: "Free the space of what was purged",
 		Long: `Remove the shards that nothing can name any more: of what was purged, once its
 grace is over, and of puts that were interrupted. Nothing is removed while a disk
-is absent.`,
+is absent.
+
+Complete objects that no record names are kept, and named: they are of puts that
+were cut off before they were acknowledged, or of a log that was restored from an
+older copy. --unclaimed removes them too.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
@@ -189,6 +193,7 @@ is absent.`,
 		},
 	}
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "only tell what could go")
+	cmd.Flags().BoolVar(&opts.Unclaimed, "unclaimed", false, "remove complete objects that no record names too")
 	return cmd
 }
 
@@ -200,6 +205,9 @@ type gcRow struct {
 	Orphans int64 `json:"orphans"` // of them, left by interrupted puts and repairs
 	Strange int64 `json:"strange"` // files that are none of ours: left alone
 	DryRun  bool  `json:"dry_run,omitempty"`
+
+	Unclaimed      int64    `json:"unclaimed"` // complete objects that no record names
+	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
 }
 
 func (a *app) gc(ctx context.Context, st *blockframe.Store, opts blockframe.CollectOptions) error {
@@ -210,7 +218,7 @@ func (a *app) gc(ctx context.Context, st *blockframe.Store, opts blockframe.Coll
 	if err != nil {
 		return err
 	}
-	row := gcRow{rep.Killed, rep.Waiting, rep.Blobs, rep.Orphans, rep.Strange, opts.DryRun}
+	row := gcRow{rep.Killed, rep.Waiting, rep.Blobs, rep.Orphans, rep.Strange, opts.DryRun, rep.Unclaimed, rep.UnclaimedNames}
 	if a.json {
 		return writeJSON(a.out, row)
 	}
@@ -220,7 +228,32 @@ func (a *app) gc(ctx context.Context, st *blockframe.Store, opts blockframe.Coll
 	}
 	fmt.Fprintf(a.out, "%s %s, %d of them left by interrupted work; %s for the end of its grace\n",
 		verb, plural(row.Shards, "shard", "shards"), row.Orphans, plural(row.Waiting, "upload waits", "uploads wait"))
+	if !opts.Unclaimed {
+		a.unclaimed(rep.Unclaimed, rep.UnclaimedNames)
+	}
 	return nil
+}
+
+// unclaimed tells of complete objects that no record names.
+func (a *app) unclaimed(n int64, names []string) {
+	if n == 0 {
+		return
+	}
+	fmt.Fprintf(a.out, "%s that no record names %s kept: of puts that were cut off before they were acknowledged, or of a log that was restored from an older copy; gc --unclaimed removes them\n",
+		plural(n, "complete object", "complete objects"), isOrAre(n))
+	for _, name := range names {
+		fmt.Fprintf(a.out, "  %s\n", quoted(name))
+	}
+	if more := n - int64(len(names)); more > 0 {
+		fmt.Fprintf(a.out, "  and %d more\n", more)
+	}
+}
+
+func isOrAre(n int64) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
 }
 
 // openFile opens a regular file and returns its size.

@@ -173,7 +173,7 @@ func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
 
 // lost says that the log lacks records which were acknowledged, and what to do.
 func (c *Catalog) lost(what string) error {
-	return &logError{fmt.Errorf("%w: %s: records that were acknowledged are gone; restore the newer copy of the log, or move %s away to accept the loss",
+	return &logError{fmt.Errorf("%w: %s: records that were acknowledged are gone; restore the newer copy of the log, or move %s away to accept the loss: the shards of what is lost are still on the disks, and a collection (gc) leaves complete objects alone",
 		frame.ErrCorrupt, what, c.opts.Dir)}
 }
 

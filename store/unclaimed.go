@@ -1,0 +1,224 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/blockframe/blockframe/internal/frame"
+)
+
+const (
+	mostUnclaimed      = 1 << 17 // uploads that are told apart, about 5 MB of memory
+	mostUnclaimedNames = 100     // that a report lists
+)
+
+// unclaimed are uploads that the catalog does not know, though their blobs prove a
+// complete object: of puts that were cut off before they were acknowledged, or of a log
+// that was restored from an older copy. Nothing tells which.
+type unclaimed struct {
+	uploads map[UploadID]bool
+	full    bool // there may be more than uploads has: all that the catalog does not know
+}
+
+// findUnclaimed finds them on all backends, before anything is removed: the blobs that
+// prove an object may come after others of its upload.
+func (c *collection) findUnclaimed(ctx context.Context) error {
+	c.kept.uploads = map[UploadID]bool{}
+	for _, d := range c.s.disks {
+		for key, err := range d.keys(ctx) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("backend %v: %w", d.id, err)
+			}
+			k, ok := parseKey(key)
+			if !ok || c.kept.full || c.kept.uploads[k.upload] {
+				continue
+			}
+			if err := c.claim(ctx, d, k, key); err != nil {
+				return fmt.Errorf("backend %v: %w", d.id, err)
+			}
+		}
+	}
+	return nil
+}
+
+// claim notes the upload of a blob that proves a complete object which no record names.
+func (c *collection) claim(ctx context.Context, d *disk, k parsedKey, key BackendKey) error {
+	known, err := c.s.knows(ctx, k)
+	if err != nil || known {
+		return err
+	}
+	p, err := c.s.testimony(ctx, d, k, key)
+	if err != nil || !p.complete() {
+		return err
+	}
+	there, err := c.s.shardsThere(ctx, key)
+	if err != nil || there < p.need {
+		return err // of what is there, nothing can be read
+	}
+	if len(c.kept.uploads) == mostUnclaimed {
+		c.kept.full = true
+		return nil
+	}
+	c.kept.uploads[k.upload] = true
+	c.rep.Unclaimed += p.objects
+	c.rep.UnclaimedNames = append(c.rep.UnclaimedNames, p.names[:min(len(p.names), mostUnclaimedNames-len(c.rep.UnclaimedNames))]...)
+	return nil
+}
+
+// keeps reports whether an orphan is to be left alone for what others of its upload
+// prove.
+func (c *collection) keeps(ctx context.Context, k parsedKey) (bool, error) {
+	if c.opts.Unclaimed || !c.kept.full {
+		return !c.opts.Unclaimed && c.kept.uploads[k.upload], nil
+	}
+	known, err := c.s.knows(ctx, k)
+	return !known, err
+}
+
+// knows reports whether the catalog knows the extent or the upload of a blob, or may
+// yet: a put is pinned until it was applied.
+func (s *Store) knows(ctx context.Context, k parsedKey) (bool, error) {
+	if s.pins.has(k.upload) {
+		return true, nil
+	}
+	_, err := s.cat.Extent(ctx, k.extent)
+	if isAbsent(err) {
+		_, err = s.cat.Upload(ctx, k.upload)
+	}
+	if isAbsent(err) {
+		return false, nil
+	}
+	return true, err
+}
+
+// testimony is what the manifests of a blob say of its upload.
+type testimony struct {
+	k       parsedKey
+	kind    Kind
+	need    int      // shards of the extent, to read it
+	names   []string // the first ones
+	objects int64
+	end     bool // the line that proves an object is there
+	bad     bool
+	line    []byte // the one under way, the first maxLine bytes of it
+}
+
+// complete reports whether they prove all objects they name.
+func (p *testimony) complete() bool {
+	return !p.bad && p.objects > 0 && (p.kind == KindPack || p.kind == KindObject && p.end)
+}
+
+// testimony reads the manifests of a blob. That it cannot be read well enough to tell is no
+// error, but that its backend does not answer is.
+func (s *Store) testimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
+	p, err := s.readTestimony(ctx, d, k, key)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	} else if !errors.Is(err, ErrUnavailable) && !exhausted(err) {
+		if err == nil {
+			return p, nil
+		}
+		return testimony{}, nil
+	}
+	return testimony{}, err
+}
+
+func (s *Store) readTestimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
+	l, err := d.look(ctx, key, func() (BackendReader, error) { return d.Open(s.ctx, key, OpenOptions{}) })
+	if err != nil {
+		return testimony{}, err
+	}
+	defer l.close()
+	var t trailer
+	if _, err := l.do(ctx, func(r BackendReader) (err error) { t, err = readTrailer(r); return err }, nil); err != nil {
+		return testimony{}, err // t may be written to yet
+	}
+	if t.storeID != s.storeID || t.extent != k.extent || t.upload != k.upload {
+		return testimony{}, fmt.Errorf("%w: the blob is another one than its key says", ErrCorrupt)
+	}
+	p := testimony{k: k, kind: t.kind, need: t.code.K}
+	got, err := measured(func(add func([]byte) error) error {
+		for at := int64(0); at < t.manifests.len; at += linePiece {
+			b := frame.Aligned(int(min(linePiece, t.manifests.len-at)))
+			_, err := l.do(ctx, func(r BackendReader) error { _, err := readFull(r, b, t.manifests.off+at); return err }, nil)
+			if err == nil {
+				err = add(b)
+			}
+			if err != nil {
+				return err
+			}
+			p.add(b)
+		}
+		return nil
+	})
+	if err == nil && (got.hash != t.maniHash || len(p.line) > 0) {
+		err = fmt.Errorf("%w: manifests are damaged", ErrCorrupt)
+	}
+	return p, err
+}
+
+// add takes the next piece of the manifests. Memory is bounded by the longest line that
+// names an object; the one that proves it may be longer.
+func (p *testimony) add(b []byte) {
+	for len(b) > 0 {
+		line, rest, ended := bytes.Cut(b, []byte("\n"))
+		p.line = append(p.line, line[:min(len(line), maxLine+1-len(p.line))]...)
+		if b = rest; ended {
+			p.read(p.line)
+			p.line = p.line[:0]
+		}
+	}
+}
+
+// read takes one line.
+func (p *testimony) read(line []byte) {
+	if bytes.HasPrefix(line, []byte(`{"type":"complete","v":1,`)) {
+		p.end = true
+		return
+	}
+	var m manifest
+	if err := json.Unmarshal(line, &m); err != nil {
+		p.bad = true
+		return
+	}
+	if m.Type != "object" && m.Type != "member" {
+		return
+	}
+	p.bad = p.bad || m.V != 1 || UploadID(m.Put) != p.k.upload || m.check() != nil
+	if p.objects++; len(p.names) < mostUnclaimedNames {
+		p.names = append(p.names, m.Name)
+	}
+}
+
+// shardsThere returns how many shards there are of the extent of a key.
+func (s *Store) shardsThere(ctx context.Context, key BackendKey) (int, error) {
+	prefix := key[:len("xx/")+2*len(ExtentID{})]
+	have := map[int]bool{}
+	for _, d := range s.disks {
+		var list []BackendKey
+		_, err := d.await(ctx, stallTime, "list", prefix, func() error {
+			for key, err := range d.List(ctx, prefix, "") {
+				if err != nil {
+					return err
+				}
+				list = append(list, key)
+			}
+			return nil
+		}, nil)
+		if err != nil {
+			return 0, err // list may be written to yet
+		}
+		for _, key := range list {
+			if k, ok := parseKey(key); ok {
+				have[k.shard] = true
+			}
+		}
+	}
+	return len(have), nil
+}

@@ -32,7 +32,7 @@ type Store struct {
 	inForce atomic.Pointer[[]Policy]
 	stale   atomic.Bool // inForce lacks a change
 
-	logRepairs atomic.Int64 // places of the log reported as repaired so far
+	logRepairs logRepairs
 
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc

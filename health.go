@@ -13,11 +13,15 @@ import (
 // Scrub looks at everything that is kept and says what it found; with Repair it
 // makes whole what it can. Damage is no error: it is in the report. A deep pass
 // reads all copies of the commit log too, whose damage is always repaired from a
-// copy that is good; what Open repaired counts in the next report.
+// copy that is good. What Open repaired of it, this one or an earlier one, counts in the
+// next report, be it of a quick pass or a deep one.
 func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
 	rep, err := s.eng.Scrub(ctx, opts)
 	if err == nil && opts.Deep {
 		err = s.scrubLog(ctx, &rep.Log)
+	}
+	if err == nil {
+		rep.Log.Repaired, err = s.reportLogRepairs(ctx)
 	}
 	return rep, err
 }
@@ -29,8 +33,6 @@ func (s *Store) scrubLog(ctx context.Context, rep *store.LogReport) error {
 	for i := range v.Lost {
 		rep.Lost = append(rep.Lost, &v.Lost[i])
 	}
-	n := int64(len(s.journal.Repairs()))
-	rep.Repaired = n - s.logRepairs.Swap(n)
 	if err != nil {
 		return fmt.Errorf("scrub log: %w", err)
 	}

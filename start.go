@@ -124,7 +124,10 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 		return err
 	}
 	s.warn()
-	return s.remember(ctx, registered)
+	if err := s.remember(ctx, registered); err != nil {
+		return err
+	}
+	return s.loadLogRepairs(ctx)
 }
 
 // surplus returns an error for a directory that cannot be a disk of the store, since all
@@ -241,6 +244,7 @@ func (s *Store) shut() error {
 	var errs []error
 	if s.eng != nil {
 		errs = append(errs, s.eng.Close())
+		s.keepLogRepairs()
 	}
 	if s.cat != nil {
 		errs = append(errs, s.cat.Close())

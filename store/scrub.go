@@ -49,7 +49,8 @@ type ScrubReport struct {
 	DegradedMore int64 // beyond those listed
 }
 
-// LogReport is what a deep pass found in the copies of the commit log.
+// LogReport is what a deep pass found in the copies of the commit log, and what was
+// repaired of them since the last report, which a quick pass tells too.
 type LogReport struct {
 	Bytes    int64   // read, over all copies
 	Repaired int64   // places made whole from another copy since the last report

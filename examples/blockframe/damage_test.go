@@ -147,6 +147,29 @@ func TestLogGoesBack(t *testing.T) {
 	require.Equal(t, string(content(1, 300_000)), ok(t, at("get", "old.bin")...))
 }
 
+// What opening the store repairs of its log is told by the exit code of the next scrub,
+// whatever command came upon it.
+func TestLogDamage(t *testing.T) {
+	t.Parallel()
+	home, dirs := newStore(t, 3)
+	ok(t, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 500_000))
+	list, err := filepath.Glob(filepath.Join(dirs[1], "log", "*.log"))
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	f, err := os.OpenFile(list[0], os.O_RDWR, 0)
+	require.NoError(t, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 8192+115)
+	require.NoError(t, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, 8192+115)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.Contains(t, cli(t, "--store", home, "ls").err, "log repaired from another copy")
+	require.Contains(t, exits(t, exitRepaired, "--store", home, "scrub").out, "repaired: 1 damaged place in a copy of the commit log")
+	require.Contains(t, ok(t, "--store", home, "scrub"), "clean")
+}
+
 // A disk that is gone is damage left, not loss: everything is still readable.
 func TestDiskGone(t *testing.T) {
 	t.Parallel()

@@ -226,6 +226,18 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 	fmt.Fprintln(a.out, row.verdict())
 }
 
+// repaired says what was made whole: of shards, of the log, or of both.
+func (r *scrubRow) repaired(shards string) string {
+	if r.LogFixed == 0 {
+		return shards
+	}
+	log := plural(r.LogFixed, "damaged place", "damaged places") + " in a copy of the commit log"
+	if r.Damaged == 0 {
+		return log
+	}
+	return shards + "; " + log
+}
+
 // verdict says in a line how it stands.
 func (r *scrubRow) verdict() string {
 	damage := fmt.Sprintf("%s damaged, %s bad in them, %d repaired", plural(r.Damaged, "shard", "shards"), plural(r.Blocks, "block", "blocks"), r.Repaired)
@@ -240,7 +252,7 @@ func (r *scrubRow) verdict() string {
 		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there; attach all disks and run scrub --deep --repair",
 			damage, r.Left, r.Absent)
 	case exitRepaired:
-		return "repaired: " + damage
+		return "repaired: " + r.repaired(damage)
 	}
 	return "clean"
 }

@@ -172,8 +172,12 @@ func (s *Store) disk(o *Options, r catalog.Backend) disk {
 // run starts the engine.
 func (s *Store) run(ctx context.Context, o *Options) (err error) {
 	opts := store.Options{StoreID: s.homes.storeID(), Catalog: s.cat, Policies: s.policies,
-		SlabBytes: o.SlabBytes, CacheBytes: o.CacheBytes, WriteAll: o.WriteAll, NoRepair: o.NoRepair, Events: o.Events, Logger: s.log, PackAfter: o.pause}
+		SlabBytes: o.SlabBytes, CacheBytes: o.CacheBytes, WriteAll: o.WriteAll, NoRepair: o.NoRepair, Events: o.Events, Logger: s.log,
+		PackAfter: o.pause, Paths: map[BackendID]string{}}
 	for _, d := range s.disks {
+		if d.path != "" {
+			opts.Paths[d.id] = d.path
+		}
 		if d.backend != nil {
 			opts.Backends = append(opts.Backends, d.backend)
 		} else {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 )
@@ -18,6 +19,8 @@ type damageLog struct {
 	mu   sync.Mutex
 	rows map[damageKey]*finding // not committed yet
 	seen map[damageKey]*finding // committed, and not repaired since: no news
+	told map[damageKey]bool     // logged, and not repaired since
+	lost map[lostKey]bool       // told of, and not repaired since
 	busy turn                   // held while rows are committed, so that flush means flushed
 }
 
@@ -34,12 +37,21 @@ type damageKey struct {
 	backend    BackendID
 }
 
+// lostKey is a range of a version, by where it begins.
+type lostKey struct {
+	extent  ExtentID
+	name    string
+	version uint64
+	offset  int64
+}
+
 // maxDamage bounds the rows that wait for the catalog; more are found again by the
 // next read or scrub.
 const maxDamage = 4096
 
 func newDamageLog(s *Store) *damageLog {
-	return &damageLog{s: s, wake: make(chan struct{}, 1), busy: newTurn(), rows: map[damageKey]*finding{}, seen: map[damageKey]*finding{}}
+	return &damageLog{s: s, wake: make(chan struct{}, 1), busy: newTurn(), rows: map[damageKey]*finding{}, seen: map[damageKey]*finding{},
+		told: map[damageKey]bool{}, lost: map[lostKey]bool{}}
 }
 
 // blame puts damage of a shard, in one stripe or as a whole, on its way to the
@@ -66,11 +78,82 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	if s.damage.add(key, row, stripe) {
-		s.log.Warn("damage found", "extent", x.e.ID, "shard", shard, "stripe", stripe, "backend", backend, "err", err)
-		s.stats.damaged.Add(1)
-		if s.opts.Events.Damaged != nil {
-			s.opts.Events.Damaged(Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Err: err})
+		d := Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Path: s.opts.Paths[backend], Err: err}
+		if key.backend == (BackendID{}) {
+			d.Name = s.nameAt(ctx, &x.e, stripe)
 		}
+		s.tell(key, &d)
+	}
+}
+
+// tell says what is damaged to the log, once for each shard, and to whoever listens.
+func (s *Store) tell(key damageKey, d *Damage) {
+	s.stats.damaged.Add(1)
+	if s.damage.tell(key) {
+		attrs := []any{"path", d.Path}
+		if d.Path == "" {
+			attrs = []any{"backend", d.Backend}
+		}
+		switch {
+		case key.backend != (BackendID{}):
+		case d.Stripe < 0:
+			attrs = append(attrs, "name", d.Name, "shard", d.Shard, "part", "the whole shard", "extent", d.Extent)
+		default:
+			attrs = append(attrs, "name", d.Name, "shard", d.Shard, "block", d.Stripe, "extent", d.Extent)
+		}
+		s.log.Warn("damage found", append(attrs, "err", d.Err)...)
+	}
+	if s.opts.Events.Damaged != nil {
+		s.opts.Events.Damaged(*d)
+	}
+}
+
+// tell reports whether damage of a shard was not logged yet, and takes it for logged.
+func (l *damageLog) tell(key damageKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.told[key] {
+		return false
+	}
+	if len(l.told) >= 4*maxDamage {
+		clear(l.told) // some is logged again, nothing else
+	}
+	l.told[key] = true
+	return true
+}
+
+// nameAt returns the name of a version that has bytes in a stripe of an extent, or in
+// any of them; "" if there is none.
+func (s *Store) nameAt(ctx context.Context, e *Extent, stripe int) string {
+	lo, hi := e.Offset, e.Offset+e.Length
+	if stripe >= 0 {
+		lo += int64(stripe) * int64(e.Code.K) * BlockSize
+		hi = min(hi, lo+int64(e.Code.K)*BlockSize)
+	}
+	for o, err := range s.cat.Owners(ctx, e.Upload, lo, hi) {
+		if err != nil {
+			break
+		}
+		return o.Object.Name
+	}
+	return ""
+}
+
+// tellLost tells whoever listens that a range is lost, unless it was told.
+func (s *Store) tellLost(ce *CorruptError, version uint64) {
+	if s.opts.Events.Lost == nil {
+		return
+	}
+	l, key := s.damage, lostKey{ce.Extent, ce.Name, version, ce.Offset}
+	l.mu.Lock()
+	told := l.lost[key]
+	if len(l.lost) >= 4*maxDamage {
+		clear(l.lost) // some is told again, nothing else
+	}
+	l.lost[key] = true
+	l.mu.Unlock()
+	if !told {
+		s.opts.Events.Lost(ce)
 	}
 }
 
@@ -149,6 +232,8 @@ func (l *damageLog) settle(ctx context.Context, extent ExtentID, shard int, gene
 	key := damageKey{extent: extent, shard: shard, generation: generation}
 	delete(l.seen, key)
 	delete(l.rows, key)
+	delete(l.told, key)
+	maps.DeleteFunc(l.lost, func(k lostKey, _ bool) bool { return k.extent == extent })
 	return nil
 }
 
@@ -158,6 +243,7 @@ func (l *damageLog) forgetBackend(id BackendID) {
 	defer l.mu.Unlock()
 	delete(l.seen, damageKey{backend: id})
 	delete(l.rows, damageKey{backend: id})
+	delete(l.told, damageKey{backend: id})
 }
 
 // remember keeps what was committed, so that it is not reported again with every

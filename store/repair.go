@@ -72,7 +72,7 @@ func (s *Store) repairRow(ctx context.Context, r Repair) (int, error) {
 	if r.Extent != (ExtentID{}) {
 		n, err := s.healShard(ctx, r.Extent, r.Shard)
 		if err != nil && errors.Is(err, ErrUnrecoverable) {
-			s.reportLost(err)
+			s.reportLost(ctx, err)
 		}
 		return n, err
 	}
@@ -104,12 +104,19 @@ func (s *Store) collected(ctx context.Context, id ExtentID) bool {
 	return isAbsent(err)
 }
 
-// reportLost tells whoever listens that a range is lost.
-func (s *Store) reportLost(err error) {
+// reportLost tells whoever listens what a shard that cannot be repaired lost. A parity
+// block is nobody's: where it cannot be computed, a data block of its stripe is lost too,
+// and has a row of its own.
+func (s *Store) reportLost(ctx context.Context, err error) {
 	var ce *CorruptError
-	if errors.As(err, &ce) && s.opts.Events.Lost != nil {
-		s.opts.Events.Lost(ce)
+	if s.opts.Events.Lost == nil || !errors.As(err, &ce) {
+		return
 	}
+	e, err := s.cat.Extent(ctx, ce.Extent)
+	if err != nil || ce.Stripe >= 0 && ce.Offset-e.Offset >= int64(ce.Stripe+1)*int64(e.Code.K)*BlockSize {
+		return
+	}
+	s.eachLost(ctx, *ce, e.Upload, nil)
 }
 
 // runRepairer repairs in the background whatever is found damaged.
@@ -130,7 +137,7 @@ func (s *Store) runRepairer() {
 			s.log.Warn("repair queue cannot be worked off", "err", err)
 		}
 		if rep.Left > 0 {
-			s.log.Warn("damage stays on the repair queue", "rows", rep.Left, "err", errors.Join(rep.Errs...))
+			s.log.Warn("damage stays on the repair queue", "rows", rep.Left, "err", rep.Errs[0]) // the first of them
 			timer.Reset(wait)
 			wait = min(2*wait, repairRarely)
 		}

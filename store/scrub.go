@@ -441,20 +441,30 @@ func (c *scrub) lostRange(ctx context.Context, e *Extent, stripe int, lo, hi int
 	if errors.As(cause, &ce) {
 		want, got = ce.Want, ce.Got
 	}
-	for o, err := range c.s.cat.Owners(ctx, e.Upload, lo, hi) {
-		if err != nil {
-			return err
-		}
-		from, to := max(lo-o.Offset, 0), min(hi-o.Offset, o.Object.Size)
-		n := &CorruptError{Name: o.Object.Name, Extent: e.ID, Stripe: stripe, Want: want, Got: got, Offset: from, Length: to - from}
+	return c.s.eachLost(ctx, CorruptError{Extent: e.ID, Stripe: stripe, Want: want, Got: got, Offset: lo, Length: hi - lo}, e.Upload, func(n *CorruptError) {
 		if len(c.rep.Lost) < maxLost {
 			c.rep.Lost = append(c.rep.Lost, n)
 		} else {
 			c.rep.LostMore++
 		}
-		if c.s.opts.Events.Lost != nil {
-			c.s.opts.Events.Lost(n)
+	})
+}
+
+// eachLost calls f, if it is not nil, for every version that has bytes in a range of a
+// stored stream which is lost, and tells whoever listens.
+func (s *Store) eachLost(ctx context.Context, ce CorruptError, upload UploadID, f func(*CorruptError)) error {
+	lo, hi := ce.Offset, ce.Offset+ce.Length
+	for o, err := range s.cat.Owners(ctx, upload, lo, hi) {
+		if err != nil {
+			return err
 		}
+		n := ce
+		n.Name, n.Offset = o.Object.Name, max(lo-o.Offset, 0)
+		n.Length = min(hi-o.Offset, o.Object.Size) - n.Offset
+		if f != nil {
+			f(&n)
+		}
+		s.tellLost(&n, o.Object.Version)
 	}
 	return nil
 }

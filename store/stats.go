@@ -4,11 +4,13 @@ import "sync/atomic"
 
 // Damage is something that is not as it was written.
 type Damage struct {
+	Name    string // of a version that has bytes there, one of perhaps many; "" if none has, or all of Backend is meant
 	Extent  ExtentID
 	Shard   int
 	Stripe  int // -1: the whole blob, or its header, table, manifests or trailer
 	Backend BackendID
-	Err     error
+	Path    string // of the backend, as Options.Paths has it; ""
+	Err     error  // matches ErrUnavailable when the backend cannot be asked: then its absence is meant
 }
 
 // Repaired is a shard that was made whole.
@@ -26,7 +28,10 @@ type Repaired struct {
 type Events struct {
 	Damaged  func(Damage)
 	Repaired func(Repaired)
-	Lost     func(*CorruptError)
+
+	// Lost names version and range. It is called once for each range that is found
+	// lost, and again only after the extent was repaired, or after thousands of others.
+	Lost func(*CorruptError)
 }
 
 // Stats are totals since the store was opened.

@@ -21,6 +21,10 @@ type Options struct {
 	Backends []Backend   // those that are there; the caller closes them after the store
 	Absent   []BackendID // registered, but not there
 
+	// Paths are what people call the backends, in the log and in Damage; where there is
+	// none its id is used.
+	Paths map[BackendID]string
+
 	// Policies returns the policies in force. Nil means none.
 	Policies func() []Policy
 

@@ -87,6 +87,19 @@ func testLost(t *testing.T, at func(...string) []string, dirs []string) {
 		}
 	}
 	require.Equal(t, "a.bin", lost["name"], r.err)
+	require.NotContains(t, r.err, "computed", "nothing could be")
+	damage := map[float64]map[string]any{}
+	for _, row := range rows {
+		if row["type"] == "damage" {
+			damage[row["shard"].(float64)] = row
+		}
+	}
+	require.Len(t, damage, 2, r.err)
+	for _, row := range damage {
+		require.Equal(t, "a.bin", row["name"])
+		require.EqualValues(t, 3, row["block"])
+		require.DirExists(t, row["path"].(string))
+	}
 
 	rows = lines(t, exits(t, exitLost, at("--json", "scrub", "--deep", "--repair")...).out)
 	var from, to float64 = 1e9, 0

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/blockframe/blockframe"
 )
@@ -81,12 +82,16 @@ func (a *app) remark(format string, args ...any) {
 		return
 	}
 	msg := fmt.Sprintf(format, args...)
+	msg = oneLine(msg)
 	if a.json {
 		writeJSON(a.stderr, remarkRow{msg})
 		return
 	}
 	fmt.Fprintf(a.stderr, "blockframe: %s\n", msg)
 }
+
+// oneLine returns a message in one line: errors that were joined have several.
+func oneLine(msg string) string { return strings.ReplaceAll(msg, "\n", "; ") }
 
 type errorRow struct {
 	Error string   `json:"error"`

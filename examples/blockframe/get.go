@@ -44,7 +44,7 @@ Exit code 4 says that a range of an object is lost, and which.`,
 			return a.with(cmd.Context(), opts, func(st *blockframe.Store) error {
 				g.st = st
 				err := g.get(cmd.Context(), args[0])
-				g.mend(cmd.Context())
+				g.mend(cmd.Context(), err)
 				return err
 			})
 		},
@@ -173,17 +173,24 @@ func (g *getter) into(rd *blockframe.Reader, file string, bar *bar) error {
 	return d.sync()
 }
 
-// mend waits for the repair of what was found damaged on the way, and says so.
-func (g *getter) mend(ctx context.Context) {
+// mend waits for the repair of what was found damaged on the way, and says so. That what
+// was missing was computed is true if the get succeeded, or shards could be repaired.
+func (g *getter) mend(ctx context.Context, got error) {
 	damaged, absent, _, _ := g.seen.counts()
 	if damaged == 0 && absent == 0 {
 		return
 	}
 	rep, err := g.st.Repair(ctx)
 	_, _, repaired, blocks := g.seen.counts()
-	if damaged > 0 {
-		g.remark("found damage in %s: computed what was missing, and repaired %s (%s)", plural(damaged, "place", "places"),
-			plural(repaired, "shard", "shards"), plural(blocks, "block", "blocks"))
+	msg := "found damage in " + plural(damaged, "shard", "shards")
+	switch {
+	case damaged == 0:
+	case repaired > 0:
+		g.remark("%s: computed what was missing, and repaired %s (%s)", msg, plural(repaired, "shard", "shards"), plural(blocks, "block", "blocks"))
+	case got == nil:
+		g.remark("%s: computed what was missing, and repaired nothing", msg)
+	default:
+		g.remark("%s, and repaired nothing", msg)
 	}
 	if absent > 0 {
 		g.remark("shards are on a disk that is not there")
@@ -192,6 +199,6 @@ func (g *getter) mend(ctx context.Context) {
 	case err != nil:
 		g.remark("repair: %v", err)
 	case rep.Left > 0:
-		g.remark("%s could not be repaired: %v; blockframe scrub tells more", plural(rep.Left, "shard", "shards"), errors.Join(rep.Errs...))
+		g.remark("%s could not be repaired, the first because of: %v; blockframe scrub tells more", plural(rep.Left, "shard", "shards"), rep.Errs[0])
 	}
 }

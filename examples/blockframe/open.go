@@ -15,7 +15,7 @@ import (
 // seen is what a store told of while it was open.
 type seen struct {
 	mu       sync.Mutex
-	damaged  int // shards or blocks of them found bad
+	damaged  map[damagedShard]bool
 	absent   int // found on a disk that is not there
 	repaired int // shards made whole
 	blocks   int // computed for them
@@ -30,7 +30,10 @@ func (s *seen) events() blockframe.Events {
 			if errors.Is(d.Err, blockframe.ErrUnavailable) {
 				s.absent++
 			} else {
-				s.damaged++
+				if s.damaged == nil {
+					s.damaged = map[damagedShard]bool{}
+				}
+				s.damaged[damagedShard{d.Extent.String(), d.Shard}] = true
 			}
 		},
 		Repaired: func(r blockframe.Repaired) {
@@ -42,11 +45,17 @@ func (s *seen) events() blockframe.Events {
 	}
 }
 
-// counts returns a copy.
+// damagedShard is a shard by its extent and number.
+type damagedShard struct {
+	extent string
+	shard  int
+}
+
+// counts returns a copy; damaged are shards.
 func (s *seen) counts() (damaged, absent, repaired, blocks int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.damaged, s.absent, s.repaired, s.blocks
+	return len(s.damaged), s.absent, s.repaired, s.blocks
 }
 
 // with opens the store, calls f, and closes it. opts.Dirs are filled in.
@@ -87,6 +96,9 @@ func (h logHandler) Enabled(_ context.Context, l slog.Level) bool {
 }
 
 func (h logHandler) Handle(_ context.Context, r slog.Record) error {
+	if h.a.json && r.Message == damageMessage {
+		return writeJSON(h.a.stderr, damageOf(r))
+	}
 	var b strings.Builder
 	b.WriteString(r.Message)
 	add := func(at slog.Attr) bool { fmt.Fprintf(&b, ", %s %v", at.Key, at.Value); return true }
@@ -96,6 +108,41 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(add)
 	h.a.remark("%s", b.String())
 	return nil
+}
+
+// damageMessage is how a store logs that a shard, or a disk, is damaged.
+const damageMessage = "damage found"
+
+// damageRow is a shard that was found damaged; without shard it is a whole disk that
+// cannot be asked.
+type damageRow struct {
+	Type  string `json:"type"` // damage
+	Path  string `json:"path"`
+	Name  string `json:"name,omitempty"`  // of an object that has bytes there
+	Shard *int64 `json:"shard,omitempty"` // of the extent
+	Block *int64 `json:"block,omitempty"` // of the shard, the first that was found; none: the whole shard
+	Error string `json:"error"`
+}
+
+func damageOf(r slog.Record) damageRow {
+	row := damageRow{Type: "damage"}
+	r.Attrs(func(at slog.Attr) bool {
+		number := func() *int64 { n := at.Value.Int64(); return &n }
+		switch at.Key {
+		case "path":
+			row.Path = at.Value.String()
+		case "name":
+			row.Name = at.Value.String()
+		case "shard":
+			row.Shard = number()
+		case "block":
+			row.Block = number()
+		case "err":
+			row.Error = fmt.Sprint(at.Value)
+		}
+		return true
+	})
+	return row
 }
 
 func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -125,7 +125,7 @@ type diskRow struct {
 
 func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 	row := &scrubRow{Type: "scrub", Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
-		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(r.Lost)) + r.LostMore,
+		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(mergeLost(r.Lost))) + r.LostMore,
 		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}}
 	for _, err := range r.Log.Lost {
 		row.Log.Lost = append(row.Log.Lost, err.Error())
@@ -156,10 +156,10 @@ func (r *scrubRow) exit() int {
 	return exitOK
 }
 
-// scrubJSON prints a line for each lost range, one for each version that can lose
+// scrubJSON prints a line for each lost range, those that touch as one, one for each version that can lose
 // less than it should, and one for the pass.
 func (a *app) scrubJSON(row *scrubRow, rep *blockframe.ScrubReport) error {
-	for _, ce := range rep.Lost {
+	for _, ce := range mergeLost(rep.Lost) {
 		if err := writeJSON(a.out, lostLine{"lost", lostRow{ce.Name, ce.Offset, ce.Length, ce.Extent.String(), ce.Stripe}}); err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 		fmt.Fprintln(a.out, row.ReadOnly)
 	}
 	for _, err := range append(row.Errors, row.Log.Lost...) {
-		fmt.Fprintln(a.out, err)
+		fmt.Fprintln(a.out, oneLine(err))
 	}
 	if row.Log.Repaired > 0 {
 		fmt.Fprintf(a.out, "commit log: %s made whole from another copy\n", plural(row.Log.Repaired, "place", "places"))
@@ -215,9 +215,8 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 			fmt.Fprintf(a.out, "%s can lose %s more\n", quoted(d.Name), plural(d.Left, "shard", "shards"))
 		}
 	}
-	for _, ce := range rep.Lost {
-		fmt.Fprintf(a.out, "LOST %s: bytes [%d, %d): %d good blocks of a stripe are left, %d are needed\n",
-			quoted(ce.Name), ce.Offset, ce.Offset+ce.Length, ce.Got, ce.Want)
+	for _, line := range lostText(mergeLost(rep.Lost)) {
+		fmt.Fprintln(a.out, line)
 	}
 	if rep.LostMore > 0 {
 		fmt.Fprintf(a.out, "LOST %s more\n", plural(rep.LostMore, "range", "ranges"))

@@ -373,10 +373,17 @@ func TestViewDamaged(t *testing.T) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				break
 			}
+			logger, log := heard()
+			opts.Logger = logger
 			st := open(t, opts)
 			require.NoError(t, st.ReadOnly())
 			requireAll(t, st, want)
 			require.NoError(t, st.Close())
+			if said := log.String(); said != "" { // not all damage is seen
+				require.Contains(t, said, "the index in "+view+" was damaged and is made anew; nothing is lost")
+				require.Equal(t, 1, strings.Count(said, "\n"), said)
+				require.NotContains(t, said, `\n`, "the first line of a reason")
+			}
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -198,14 +199,14 @@ func (c *Catalog) Close() error {
 	v := c.view.Load()
 	if c.fresh > 0 && c.broken == nil && !v.db.Full() {
 		if ferr := v.flush(c.Applied()); ferr != nil {
-			c.log.Warn("view not written out", "err", ferr) // it is made again
+			c.log.Warn("view not written out", "err", kv.Brief(ferr)) // it is made again
 		}
 	}
 	if c.settled != nil {
 		<-c.settled
 	}
 	if cerr := v.db.Close(); cerr != nil {
-		c.log.Warn("view not closed well", "err", cerr)
+		c.log.Warn("view not closed well", "err", kv.Brief(cerr))
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
@@ -28,7 +29,7 @@ func (c *Catalog) FlushSoon() error {
 func (c *Catalog) Renew() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.renew()
+	return c.renew(errors.New("a test says so"))
 }
 
 // ContentWhile is Content, and calls during in the middle of each try.

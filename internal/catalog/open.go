@@ -44,9 +44,14 @@ func (c *Catalog) openView() error {
 		if fatal(err) {
 			return err
 		}
-		c.log.Warn("view is made anew", "dir", c.viewDir(), "reason", err)
+		c.sayAnew(err)
 	}
 	return c.anew(c.opts.Journal.Last())
+}
+
+// sayAnew says that the view was damaged, once for each.
+func (c *Catalog) sayAnew(reason error) {
+	c.log.Warn("the index in "+c.opts.Dir+" was damaged and is made anew; nothing is lost", "reason", kv.Brief(reason))
 }
 
 // views returns the numbers of the views on disk.
@@ -79,7 +84,7 @@ func (c *Catalog) tidy() error {
 		}
 		dir := path.Join(c.opts.Dir, fmt.Sprintf("%016x", n))
 		if err := kv.Destroy(c.opts.FS, dir); err != nil {
-			c.log.Warn("old view not removed", "dir", dir, "err", err)
+			c.log.Warn("old view not removed", "dir", dir, "err", kv.Brief(err))
 		}
 	}
 	return nil
@@ -100,7 +105,7 @@ func (c *Catalog) anew(last uint64) error {
 	if err := c.try(last); err != nil {
 		// It would only take room; what another crash leaves of it, tidy removes.
 		if derr := kv.Destroy(c.opts.FS, c.viewDir()); derr != nil {
-			c.log.Warn("view that failed while it was made is not removed", "dir", c.viewDir(), "err", derr)
+			c.log.Warn("view that failed while it was made is not removed", "dir", c.viewDir(), "err", kv.Brief(derr))
 		}
 		return err
 	}
@@ -321,7 +326,7 @@ func (c *Catalog) tend(v *view) {
 			err = v.db.FlushSoon()
 		}
 		if err != nil && !errors.Is(err, kv.ErrClosed) {
-			c.log.Warn("rows not written to the view", "err", err) // which has failed
+			c.log.Info("rows not written to the view", "err", kv.Brief(err)) // which has failed
 		}
 	}(c.settled)
 }
@@ -368,9 +373,13 @@ func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error
 	if applied := c.meta.Load().applied; first != applied+1 {
 		return nil, fmt.Errorf("catalog: record %d after record %d", first, applied)
 	}
+	var failed error
 	for again := false; ; again = true {
-		if c.view.Load().db.Failed() != nil || again {
-			if err := c.renew(); err != nil {
+		if !again {
+			failed = c.view.Load().db.Failed()
+		}
+		if failed != nil {
+			if err := c.renew(failed); err != nil {
 				return nil, err
 			}
 		}
@@ -386,12 +395,12 @@ func (c *Catalog) Apply(first uint64, records [][]byte) ([][]store.Result, error
 			c.broken = fmt.Errorf("catalog: %w", err)
 			return nil, c.broken
 		}
-		c.log.Warn("view failed while applying", "err", err)
+		failed = err
 	}
 }
 
-// renew makes the view anew from the log, up to the newest record applied.
-func (c *Catalog) renew() error {
+// renew makes the view anew from the log, up to the newest record applied, and says why.
+func (c *Catalog) renew(reason error) error {
 	if c.closed.Load() {
 		return fmt.Errorf("catalog: %w", fs.ErrClosed)
 	}
@@ -399,6 +408,7 @@ func (c *Catalog) renew() error {
 		return c.broken
 	}
 	c.broken = nil
+	c.sayAnew(reason)
 	if err := c.anew(c.meta.Load().applied); err != nil {
 		c.broken = fmt.Errorf("catalog: view cannot be made again: %w", err)
 		c.retry = time.Now().Add(retryAfter)
@@ -417,6 +427,5 @@ func (c *Catalog) cure(old *view, reason error) error {
 	if c.view.Load() != old {
 		return nil
 	}
-	c.log.Warn("view failed while reading", "err", reason)
-	return c.renew()
+	return c.renew(reason)
 }

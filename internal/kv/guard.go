@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ func (g *guard) poison(err error) {
 	g.once.Do(func() {
 		g.cause = fmt.Errorf("%w: %w", ErrFailed, err)
 		close(g.failed)
-		g.log.Warn("view failed", "err", err)
+		g.log.Info("view failed", "err", Brief(err)) // whoever has the view says what becomes of it
 	})
 }
 
@@ -62,8 +63,19 @@ func (g *guard) Infof(format string, args ...any) {
 	}
 }
 
-// Errorf is part of pebble.Logger.
-func (g *guard) Errorf(format string, args ...any) { g.log.Warn(fmt.Sprintf(format, args...)) }
+// Errorf is part of pebble.Logger. Pebble tells of damage by its stacks, for hundreds of
+// lines; what matters of that comes through events.
+func (g *guard) Errorf(format string, args ...any) {
+	g.log.Info(firstLine(fmt.Sprintf(format, args...)))
+}
+
+// Brief returns the first line of an error of a view, which may go on with stacks.
+func Brief(err error) string { return firstLine(err.Error()) }
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
 
 // Fatalf is part of pebble.Logger. It poisons the view and stops the goroutine
 // where it stands. Returning would let Pebble go on as if nothing had happened.
@@ -159,7 +171,8 @@ func (db *DB) recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			db.guard.halt() // who knows which locks it held
-			db.guard.poison(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			db.guard.log.Debug("panic in the view", "stack", string(debug.Stack()))
+			db.guard.poison(fmt.Errorf("panic: %v", p))
 			err = db.Failed()
 		}
 	}()

@@ -1,9 +1,12 @@
 // Package dir keeps blobs as files of one directory, on one disk: a
 // [store.Backend].
 //
-//	err := dir.Init(durable.OS(), "/mnt/d1", dir.InitOptions{Store: storeID})
-//	b, err := dir.Open(durable.OS(), "/mnt/d1", dir.Options{})
+//	err := dir.Init(nil, "/mnt/d1", dir.InitOptions{Store: storeID})
+//	b, err := dir.Open(nil, "/mnt/d1", dir.Options{})
 //	err = b.Close()
+//
+// The first argument is where the files are, nil for those of the operating system:
+// others are for tests of this module.
 //
 // The directory holds
 //
@@ -98,8 +101,9 @@ var _ store.Backend = (*Backend)(nil)
 // directory is missing or empty, as a disk that is not mounted looks; store.ErrCorrupt
 // or ErrVersion if there are blobs but no identity that can be read. A
 // directory that cannot be written to is opened for reading, without a lock.
-// What a crash left in tmp/ is removed.
+// What a crash left in tmp/ is removed. fsys is nil for the operating system's files.
 func Open(fsys durable.FS, path string, opts Options) (*Backend, error) {
+	fsys = orOS(fsys)
 	b := &Backend{fs: fsys, path: path, opts: opts, log: opts.Logger, dirs: newDirSyncer(fsys),
 		idle: make(chan struct{}), released: make(chan struct{})}
 	if b.log == nil {
@@ -121,6 +125,14 @@ func Open(fsys durable.FS, path string, opts Options) (*Backend, error) {
 	}
 	b.countTop()
 	return b, nil
+}
+
+// orOS returns the operating system's files if fsys is nil.
+func orOS(fsys durable.FS) durable.FS {
+	if fsys == nil {
+		return durable.OS()
+	}
+	return fsys
 }
 
 // isReadOnly reports whether err says that a file may be read at most.

@@ -109,9 +109,10 @@ func decodeFile(b []byte) (id Identity, whole bool, err error) {
 
 // ReadIdentity returns who a directory is, without locking it. It is
 // fs.ErrNotExist if the directory is missing or holds no blob; store.ErrCorrupt
-// or ErrVersion if there are blobs, but no identity that can be read.
+// or ErrVersion if there are blobs, but no identity that can be read. fsys is nil for
+// the operating system's files.
 func ReadIdentity(fsys durable.FS, path string) (Identity, error) {
-	id, _, err := readIdentity(fsys, path)
+	id, _, err := readIdentity(orOS(fsys), path)
 	return id, err
 }
 

@@ -60,8 +60,9 @@ type InitOptions struct {
 // Init makes a directory, or an existing empty one, ready for Open; all of it is
 // durable when Init returns. One that has an identity, holds blobs, or holds
 // anything that is not ours is fs.ErrExist, and left as it is. After an error,
-// or a crash, Init can be called again.
+// or a crash, Init can be called again. fsys is nil for the operating system's files.
 func Init(fsys durable.FS, path string, opts InitOptions) error {
+	fsys = orOS(fsys)
 	b := &Backend{fs: fsys, path: path}
 	if err := b.mustBeFree(); err != nil {
 		return err

@@ -8,65 +8,83 @@ import (
 // What the packages below declare and who embeds a store needs.
 type (
 	// ID is the address of an object: the BLAKE3-256 of its content. It prints
-	// as b3:HEX.
+	// as b3:HEX. See store.ID for its fields and methods.
 	ID = store.ID
 
-	// Object is one version of a name; it may be a directory or symbolic link.
+	// Object is one version of a name; it may be a directory or symbolic link. See
+	// store.Object for its fields and methods.
 	Object = store.Object
 
-	// Attr is what a filesystem knows of a file besides its bytes.
+	// Attr is what a filesystem knows of a file besides its bytes. See store.Attr for
+	// its fields and methods.
 	Attr = store.Attr
 
-	// Reader reads one version of an object, every byte verified.
+	// Reader reads one version of an object, every byte verified. See store.Reader for
+	// its fields and methods.
 	Reader = store.Reader
 
-	// Code says how many blocks of a stripe are data and how many parity.
+	// Code says how many blocks of a stripe are data and how many parity. See
+	// erasure.Code for its fields and methods.
 	Code = erasure.Code
 
-	// Policy says how objects under a prefix and of a size are stored.
+	// Policy says how objects under a prefix and of a size are stored. See
+	// store.Policy for its fields and methods.
 	Policy = store.Policy
 
 	// Backend keeps blobs in one failure domain; users implement it for what is
-	// not a directory.
+	// not a directory. See store.Backend for its fields and methods.
 	Backend = store.Backend
 
-	// BackendID names a failure domain.
+	// BackendID names a failure domain. See store.BackendID for its fields and
+	// methods.
 	BackendID = store.BackendID
 
-	// Usage is the space of a failure domain.
+	// Usage is the space of a failure domain. See store.Usage for its fields and
+	// methods.
 	Usage = store.Usage
 
-	// Events are told of damage and repairs.
+	// Events are told of damage and repairs. See store.Events for its fields and
+	// methods.
 	Events = store.Events
 
-	// Damage is something that is not as it was written.
+	// Damage is something that is not as it was written. See store.Damage for its
+	// fields and methods.
 	Damage = store.Damage
 
-	// Repaired is a shard that was made whole.
+	// Repaired is a shard that was made whole. See store.Repaired for its fields and
+	// methods.
 	Repaired = store.Repaired
 
-	// CorruptError says which range of which object is lost.
+	// CorruptError says which range of which object is lost. See store.CorruptError
+	// for its fields and methods.
 	CorruptError = store.CorruptError
 
-	// ScrubOptions says how Store.Scrub works.
+	// ScrubOptions says how Store.Scrub works. See store.ScrubOptions for its fields
+	// and methods.
 	ScrubOptions = store.ScrubOptions
 
-	// ScrubReport is what Store.Scrub found.
+	// ScrubReport is what Store.Scrub found. See store.ScrubReport for its fields and
+	// methods.
 	ScrubReport = store.ScrubReport
 
-	// Degraded is a version that can lose fewer shards than its code provides for.
+	// Degraded is a version that can lose fewer shards than its code provides for. See
+	// store.Degraded for its fields and methods.
 	Degraded = store.Degraded
 
-	// Survival is what an object can lose and still be read.
+	// Survival is what an object can lose and still be read. See store.Survival for its
+	// fields.
 	Survival = store.Survival
 
-	// RepairReport is what Store.Repair did.
+	// RepairReport is what Store.Repair did. See store.RepairReport for its fields and
+	// methods.
 	RepairReport = store.RepairReport
 
-	// CollectOptions says how Store.Collect works.
+	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
+	// fields and methods.
 	CollectOptions = store.CollectOptions
 
-	// CollectReport is what Store.Collect removed.
+	// CollectReport is what Store.Collect removed. See store.CollectReport for its
+	// fields and methods.
 	CollectReport = store.CollectReport
 )
 

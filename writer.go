@@ -13,7 +13,9 @@ import (
 // Writer takes the content of an object piece by piece. Nothing is visible before
 // Commit. It is used by one goroutine at a time, and must be ended by Commit or
 // Abort: until then it holds memory for at least one stripe, and the context that
-// it was made with bounds its life.
+// it was made with bounds its life. Options.SlabBytes divided by a stripe of the code
+// is how many may have begun to store at a time: a Write of the next one waits until one
+// of them ends.
 type Writer struct {
 	pipe *io.PipeWriter
 	done chan struct{} // closed when the put has ended

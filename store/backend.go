@@ -35,7 +35,11 @@ type BackendKey string
 // Backend keeps immutable blobs in one failure domain: a disk, a bucket,
 // another node. All methods may be called concurrently. Errors are those of
 // [io/fs] plus [ErrNoSpace] and [ErrUnavailable]: full, dead and bad are three
-// different things, and each has its own cure.
+// different things, and each has its own cure. Create, Open and Remove refuse a key
+// that [BackendKey.Validate] does not accept with fs.ErrInvalid; Open may say
+// fs.ErrNotExist instead. Once ctx has ended every method fails with its error.
+//
+// Package store/storetest checks all of this.
 type Backend interface {
 	// ID returns the identity that the backend was made with.
 	ID() BackendID
@@ -62,7 +66,8 @@ type Backend interface {
 // BackendWriter receives one blob front to back. The slices given to Write are
 // aligned to 4 KiB in memory and, but for the last, in length; they are reused
 // by the caller once Write returns, so an implementation does not retain them.
-// A writer is used by one goroutine at a time.
+// A writer is used by one goroutine at a time. After Commit or Abort, whatever they
+// returned, Write and Commit are errors and change nothing.
 type BackendWriter interface {
 	io.Writer
 
@@ -71,11 +76,14 @@ type BackendWriter interface {
 	// other error the outcome is unknown. Either way the writer is done.
 	Commit() error
 
-	// Abort drops what was written. It does nothing after Commit.
+	// Abort drops what was written, also when the context of Create has ended. It does
+	// nothing, and returns nil, after Commit or Abort.
 	Abort() error
 }
 
-// BackendReader reads one blob. ReadAt may be called concurrently.
+// BackendReader reads one blob. ReadAt may be called concurrently, at any offset and
+// into any slice. A negative offset is an error, and so is ReadAt after Close. One that
+// is open when its blob is removed returns the right bytes or an error.
 type BackendReader interface {
 	io.ReaderAt
 	io.Closer
@@ -92,7 +100,9 @@ type OpenOptions struct {
 	Uncached bool
 }
 
-// Usage is the space of one failure domain, in bytes.
+// Usage is the space of one failure domain, in bytes: 0 ≤ Free ≤ Total. A domain
+// without a limit gives a large number for both. Total 0 is a domain that takes
+// nothing: no shard is placed on it.
 type Usage struct {
 	Total int64 // what the domain can hold in all
 	Free  int64 // what may still be written

@@ -30,7 +30,7 @@ func testListOrder(t *testing.T, b store.Backend) {
 			break // the caller may stop
 		}
 	}
-	require.Equal(t, want[:3], first)
+	require.Equal(t, want[:3], first, "List that the caller ends")
 }
 
 // Every prefix and every after, cut from keys at each place of interest.
@@ -85,9 +85,9 @@ func testListChanging(t *testing.T, b store.Backend) {
 	for range 5 {
 		got, err := Keys(t.Context(), b, "", "")
 		require.NoError(t, err)
-		require.True(t, slices.IsSorted(got))
-		require.Equal(t, len(got), len(slices.Compact(slices.Clone(got))))
-		require.Subset(t, got, steady)
+		require.True(t, slices.IsSorted(got), "List is not in order: %v", got)
+		require.Equal(t, len(got), len(slices.Compact(slices.Clone(got))), "List yields a key twice: %v", got)
+		require.Subset(t, got, steady, "List lacks a key that was there throughout")
 	}
 	wg.Wait()
 }
@@ -103,18 +103,18 @@ func testUsage(t *testing.T, b store.Backend) {
 	after, err := b.Usage(t.Context())
 	require.NoError(t, err)
 	for _, u := range []store.Usage{before, after} {
-		require.Positive(t, u.Total)
-		require.GreaterOrEqual(t, u.Total, u.Free)
-		require.GreaterOrEqual(t, u.Free, int64(0))
-		require.Zero(t, u.Stray)
+		require.Positive(t, u.Total, "Usage.Total: 0 is a backend that takes nothing")
+		require.GreaterOrEqual(t, u.Total, u.Free, "Usage.Total is at least Usage.Free")
+		require.GreaterOrEqual(t, u.Free, int64(0), "Usage.Free")
+		require.Zero(t, u.Stray, "Usage.Stray of a backend that holds only what was put")
 	}
 	if before.Blobs >= 0 {
-		require.Zero(t, before.Blobs)
-		require.EqualValues(t, 3, after.Blobs)
+		require.Zero(t, before.Blobs, "Usage.Blobs of an empty backend")
+		require.EqualValues(t, 3, after.Blobs, "Usage.Blobs after three puts")
 	}
 }
 
 func testIdentity(t *testing.T, b store.Backend) {
-	require.False(t, b.ID().IsZero())
-	require.Equal(t, b.ID(), b.ID())
+	require.False(t, b.ID().IsZero(), "ID is zero")
+	require.Equal(t, b.ID(), b.ID(), "ID changes from call to call")
 }

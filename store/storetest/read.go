@@ -32,10 +32,10 @@ func testReadAt(t *testing.T, b store.Backend) {
 			}
 		}
 		_, err = r.ReadAt(make([]byte, 1), -1)
-		require.Error(t, err)
+		require.Error(t, err, "ReadAt with a negative offset")
 		require.NoError(t, r.Close())
 		_, err = r.ReadAt(make([]byte, 1), 0)
-		require.Error(t, err)
+		require.Error(t, err, "ReadAt after Close")
 	}
 }
 
@@ -124,7 +124,7 @@ func testCancelled(t *testing.T, b store.Backend) {
 	cancel()
 	select {
 	case err := <-done:
-		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, context.Canceled, "ReadAt after the end of the context of Open")
 	case <-time.After(time.Minute):
 		t.Fatal("reads go on a minute after the context of Open was cancelled")
 	}
@@ -132,13 +132,13 @@ func testCancelled(t *testing.T, b store.Backend) {
 	require.NoError(t, w.Abort(), "a writer can be aborted after its context ended")
 
 	_, err = b.Open(ctx, Key(1), store.OpenOptions{})
-	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorIs(t, Put(ctx, b, Key(2), nil), context.Canceled)
-	require.ErrorIs(t, b.Remove(ctx, Key(1)), context.Canceled)
+	require.ErrorIs(t, err, context.Canceled, "Open after the end of its context")
+	require.ErrorIs(t, Put(ctx, b, Key(2), nil), context.Canceled, "Create after the end of its context")
+	require.ErrorIs(t, b.Remove(ctx, Key(1)), context.Canceled, "Remove after the end of its context")
 	_, err = Keys(ctx, b, "", "")
-	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, context.Canceled, "List after the end of its context")
 	_, err = b.Usage(ctx)
-	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, context.Canceled, "Usage after the end of its context")
 
 	mustHold(t, b, Key(1), Content(1, 1<<20))
 	mustLack(t, b, Key(2))

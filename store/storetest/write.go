@@ -36,7 +36,7 @@ func testVisibility(t *testing.T, b store.Backend) {
 // Commit over an existing key fails with fs.ErrExist, and changes nothing.
 func testExist(t *testing.T, b store.Backend) {
 	mustPut(t, b, Key(1), Content(1, 5000))
-	require.ErrorIs(t, Put(t.Context(), b, Key(1), Content(2, 6000)), fs.ErrExist)
+	require.ErrorIs(t, Put(t.Context(), b, Key(1), Content(2, 6000)), fs.ErrExist, "Commit over a key that exists")
 	mustHold(t, b, Key(1), Content(1, 5000))
 	keys, err := Keys(t.Context(), b, "", "")
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func testRace(t *testing.T, b store.Backend) {
 			winner = i
 			continue
 		}
-		require.ErrorIs(t, err, fs.ErrExist)
+		require.ErrorIs(t, err, fs.ErrExist, "Commit of a key that another writer took")
 	}
 	require.NotEqual(t, -1, winner, "no writer won")
 	mustHold(t, b, Key(1), Content(winner, 20_000))
@@ -94,13 +94,13 @@ func testAbort(t *testing.T, b store.Backend) {
 		require.NoError(t, err)
 		require.NoError(t, write(w, Content(1, n)))
 		require.NoError(t, w.Abort())
-		require.NoError(t, w.Abort())
+		require.NoError(t, w.Abort(), "a second Abort does nothing")
 		mustLack(t, b, Key(1))
 	}
 	after, err := b.Usage(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, before.Blobs, after.Blobs)
-	require.Equal(t, before.Stray, after.Stray)
+	require.Equal(t, before.Blobs, after.Blobs, "Usage.Blobs counts what was aborted")
+	require.Equal(t, before.Stray, after.Stray, "Usage.Stray counts what was aborted")
 	mustPut(t, b, Key(1), Content(2, 100))
 	mustHold(t, b, Key(1), Content(2, 100))
 }
@@ -111,18 +111,18 @@ func testWriterDone(t *testing.T, b store.Backend) {
 	require.NoError(t, err)
 	require.NoError(t, write(w, Content(1, 5000)))
 	require.NoError(t, w.Commit())
-	require.NoError(t, w.Abort())
-	require.Error(t, w.Commit())
+	require.NoError(t, w.Abort(), "Abort after Commit does nothing")
+	require.Error(t, w.Commit(), "a second Commit")
 	_, err = w.Write(Content(1, 10))
-	require.Error(t, err)
+	require.Error(t, err, "Write after Commit")
 	mustHold(t, b, Key(1), Content(1, 5000))
 
 	w, err = b.Create(t.Context(), Key(2))
 	require.NoError(t, err)
 	require.NoError(t, w.Abort())
-	require.Error(t, w.Commit())
+	require.Error(t, w.Commit(), "Commit after Abort")
 	_, err = w.Write(Content(1, 10))
-	require.Error(t, err)
+	require.Error(t, err, "Write after Abort")
 	mustLack(t, b, Key(2))
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,97 +19,6 @@ type nameRow struct {
 	Name string `json:"name"`
 	Done string `json:"done"`
 	To   string `json:"to,omitempty"`
-}
-
-func (a *app) rmCommand() *cobra.Command {
-	var opts blockframe.DeleteOptions
-	var recursive bool
-	cmd := &cobra.Command{
-		Use:   "rm [--version N|--all] [-r] NAME...",
-		Short: "Delete names, or purge versions",
-		Long: `Delete a name: it is gone from lists, and every version of it stays readable with
-get --version. --version and --all purge for good: the space is free after the
-grace, at the next gc. What is under retention or hold stays.`,
-		Args: takes(1, -1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if opts.All && opts.Version != 0 {
-				return usagef("--version and --all: one or the other")
-			}
-			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
-				for _, name := range args {
-					if err := a.rm(cmd.Context(), st, path.Clean(name), opts, recursive); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().Uint64Var(&opts.Version, "version", 0, "purge this version")
-	cmd.Flags().BoolVar(&opts.All, "all", false, "purge all versions")
-	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "a directory with all that is in it")
-	return cmd
-}
-
-// rm deletes or purges one name. Directories are removed when they are empty, or
-// with all that is in them.
-func (a *app) rm(ctx context.Context, st *blockframe.Store, name string, opts blockframe.DeleteOptions, recursive bool) error {
-	obj, err := st.Stat(ctx, name)
-	if err != nil && (!errors.Is(err, fs.ErrNotExist) || !opts.All && opts.Version == 0) {
-		return err
-	}
-	if err == nil && obj.Mode.IsDir() {
-		if recursive {
-			return a.rmTree(ctx, st, name, opts)
-		}
-		err = st.Rmdir(ctx, name)
-	} else {
-		err = st.Delete(ctx, name, opts)
-	}
-	if err != nil {
-		return err
-	}
-	return a.done(nameRow{Name: name, Done: removed(opts)})
-}
-
-func removed(opts blockframe.DeleteOptions) string {
-	if opts.All || opts.Version != 0 {
-		return "purged"
-	}
-	return "deleted"
-}
-
-// rmTree deletes all that is in a directory, and the directories from the deepest
-// up. It stops at the first that cannot be deleted.
-func (a *app) rmTree(ctx context.Context, st *blockframe.Store, dir string, opts blockframe.DeleteOptions) error {
-	names, dirs := []string{}, []string{dir}
-	for obj, err := range st.List(ctx, dir, blockframe.ListOptions{}) {
-		switch {
-		case err != nil:
-			return err
-		case obj.Mode.IsDir():
-			dirs = append(dirs, obj.Name)
-		default:
-			names = append(names, obj.Name)
-		}
-	}
-	for _, name := range names {
-		if err := st.Delete(ctx, name, opts); err != nil {
-			return err
-		}
-		if err := a.done(nameRow{Name: name, Done: removed(opts)}); err != nil {
-			return err
-		}
-	}
-	for _, name := range slices.Backward(dirs) {
-		if err := st.Rmdir(ctx, name); err != nil {
-			return err
-		}
-		if err := a.done(nameRow{Name: name, Done: removed(opts)}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // done prints what became of a name, with --json; a person sees nothing, as with

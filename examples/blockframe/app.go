@@ -24,6 +24,9 @@ type app struct {
 	quiet  bool
 
 	out *bufio.Writer // of stdout; flushed when the command ends
+
+	ill     func() string // why the store takes no changes, "" if it does; nil before it is open
+	illTold bool          // standard error has that already
 }
 
 // Exit codes. They are part of the interface.

@@ -48,8 +48,20 @@ var hints = []struct {
 	{fs.ErrPermission, "the user who runs blockframe must be allowed to do that"},
 }
 
+// hinted is an error whose hint is known where it is made.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
 // hint returns what to do about an error, or "".
 func hint(err error) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.hint
+	}
 	for _, h := range hints {
 		if errors.Is(err, h.is) {
 			return h.hint
@@ -60,6 +72,7 @@ func hint(err error) string {
 
 // fail says on standard error what went wrong and what to do.
 func (a *app) fail(err error) {
+	err = a.refused(err)
 	if a.json {
 		var lost *blockframe.CorruptError
 		row := errorRow{Error: err.Error(), Hint: hint(err), Exit: code(err)}

@@ -67,15 +67,22 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 	if opts.Dirs, err = locate(places); err != nil {
 		return err
 	}
-	opts.NoCreate, opts.Logger = true, a.logger()
+	log := &openLog{a: a}
+	opts.NoCreate, opts.Logger = true, slog.New(logHandler{a: a, open: log})
 	st, err := blockframe.Open(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w\n  is the path right, and is every disk attached? blockframe --store %s init makes a new store", err, quoted(places[0]))
-	}
 	if err != nil {
+		log.end(nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w\n  is the path right, and is every disk attached? blockframe --store %s init makes a new store", err, quoted(places[0]))
+		}
 		return err
 	}
-	return errors.Join(f(st), st.Close())
+	a.ill = func() string { return ill(st) }
+	log.end(st)
+	err = f(st)
+	text := a.ill() // Close forgets
+	a.ill = func() string { return text }
+	return errors.Join(err, st.Close())
 }
 
 // reading are the options of commands that only look: they leave repairs to those
@@ -88,6 +95,7 @@ func (a *app) logger() *slog.Logger { return slog.New(logHandler{a: a}) }
 // logHandler prints what the store logs, from warnings on.
 type logHandler struct {
 	a     *app
+	open  *openLog // keeps what is logged until the store is open, or nil
 	attrs []slog.Attr
 }
 
@@ -106,7 +114,9 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 		add(at)
 	}
 	r.Attrs(add)
-	h.a.remark("%s", b.String())
+	if h.open == nil || !h.open.keep(r.Message, b.String()) {
+		h.a.remark("%s", b.String())
+	}
 	return nil
 }
 
@@ -146,7 +156,7 @@ func damageOf(r slog.Record) damageRow {
 }
 
 func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logHandler{h.a, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return logHandler{h.a, h.open, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
 }
 
 func (h logHandler) WithGroup(string) slog.Handler { return h }

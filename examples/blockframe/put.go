@@ -125,7 +125,7 @@ func fatal(err error) bool {
 			return true
 		}
 	}
-	return false
+	return isIll(err)
 }
 
 // putter is one put command under way.

@@ -142,7 +142,7 @@ func (r *remover) count(name string, err error) error {
 		r.gone++
 		return r.done(nameRow{Name: name, Done: r.verb()})
 	}
-	if fatal(err) || errors.Is(err, fs.ErrPermission) {
+	if fatal(err) {
 		return err
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -198,7 +198,7 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 		fmt.Fprintf(a.out, "disk %s is not well: %s\n", d.Path, d.Error)
 	}
 	if row.ReadOnly != "" {
-		fmt.Fprintln(a.out, row.ReadOnly)
+		fmt.Fprintln(a.out, "the store takes no changes")
 	}
 	for _, err := range append(row.Errors, row.Log.Lost...) {
 		fmt.Fprintln(a.out, oneLine(err))

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/blockframe/blockframe"
+)
+
+// What is wrong with a store as a whole is told once for each command, by the paths of
+// its directories: which are missing, and what keeps it from taking changes.
+
+// openLog keeps what a store logs while it opens. Several of its parts say then that
+// there are no changes, each in its way; what ill says takes their place.
+type openLog struct {
+	a    *app
+	mu   sync.Mutex
+	done bool
+	kept [][2]string // message, and all of the line
+}
+
+// keep keeps a line and returns true while the store opens.
+func (l *openLog) keep(message, line string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.done {
+		l.kept = append(l.kept, [2]string{message, line})
+	}
+	return !l.done
+}
+
+// standing begin the lines of the log that ill and missing say better.
+var standing = []string{"log is read-only", "store is read-only", "the store takes no changes", "a disk of the store is missing"}
+
+// end tells what was kept; st is nil if the store could not be opened.
+func (l *openLog) end(st *blockframe.Store) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done = true
+	told := ""
+	if st != nil {
+		told = ill(st)
+		for _, s := range append(missing(st, told), told) {
+			if s != "" {
+				l.a.remark("%s", s)
+			}
+		}
+		l.a.illTold = told != "" && !l.a.quiet
+	}
+	for _, line := range l.kept {
+		is := func(s string) bool { return strings.HasPrefix(line[0], s) }
+		full := st != nil && told == "" && is("store is read-only") // for want of room, which may come
+		if full || !slices.ContainsFunc(standing, is) {
+			l.a.remark("%s", line[1])
+		}
+	}
+}
+
+// ill says why a store takes no changes, or "".
+func ill(st *blockframe.Store) string {
+	reason := st.ReadOnly()
+	if reason == nil {
+		return ""
+	}
+	var what []string
+	until := "it is back"
+	for _, d := range st.Disks(context.Background()) {
+		for line := range strings.Lines(reason.Error()) {
+			if _, why, found := strings.Cut(strings.TrimSpace(line), "log member "+d.ID.String()+" "); found {
+				what = append(what, illDisk(d, why))
+				if d.Log && !isAbsent(d) || len(what) > 1 {
+					until = "that is mended"
+				}
+			}
+		}
+	}
+	if len(what) == 0 { // one directory has all copies
+		_, why, _ := strings.Cut(reason.Error(), "log is read-only: ")
+		what, until = append(what, strings.ReplaceAll(why, "\n", "; ")), "that is mended"
+	}
+	return strings.Join(what, "; ") + ". Everything can be read; nothing can be changed until " + until + "."
+}
+
+// illDisk says what the log misses of a disk; why is what the log says.
+func illDisk(d blockframe.Disk, why string) string {
+	switch {
+	case isAbsent(d):
+		return fmt.Sprintf("%s, with its copy of the commit log", absence(d.Path))
+	case strings.Contains(why, "it is stale"):
+		return fmt.Sprintf("%s has an old copy of the commit log in its folder log/, without the newest changes; that of another disk can take its place", d.Path)
+	case !d.Log, strings.Contains(why, "is missing or empty"):
+		return fmt.Sprintf("%s has lost its copy of the commit log (its folder log/ is %s)", d.Path, state(filepath.Join(d.Path, "log")))
+	case d.Err != nil:
+		return fmt.Sprintf("%s takes no changes, and has a copy of the commit log: %v", d.Path, d.Err)
+	}
+	return fmt.Sprintf("%s has a copy of the commit log that %s", d.Path, why)
+}
+
+// isAbsent reports whether a disk is not there. One that is and takes no changes has
+// a size.
+func isAbsent(d blockframe.Disk) bool {
+	return errors.Is(d.Err, blockframe.ErrUnavailable) && d.Total == 0
+}
+
+// absence says in what way a disk is not there.
+func absence(dir string) string {
+	switch is := state(dir); {
+	case dir == "":
+		return "a disk of the store is missing"
+	case isDisk(dir):
+		return fmt.Sprintf("the disk of the store that was in %s is missing", dir) // another took its place
+	case is == "there":
+		return fmt.Sprintf("%s has no file id, and the disk that was there is missing", dir)
+	default:
+		return fmt.Sprintf("%s is %s", dir, is)
+	}
+}
+
+// state says how a directory looks.
+func state(dir string) string {
+	list, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "missing"
+	case err != nil:
+		return "not to be read"
+	case len(list) == 0:
+		return "empty"
+	}
+	return "there"
+}
+
+// missing says what is wrong with disks of a store, but for those that told names.
+func missing(st *blockframe.Store, told string) (list []string) {
+	for _, d := range st.Disks(context.Background()) {
+		switch {
+		case d.Err == nil, d.Path != "" && strings.Contains(told, d.Path+" "):
+		case isAbsent(d):
+			list = append(list, absence(d.Path)+"; what it holds is computed from the other disks")
+		default:
+			list = append(list, fmt.Sprintf("%s takes no changes: %v", cmp.Or(d.Path, d.ID.String()), d.Err))
+		}
+	}
+	return list
+}
+
+// isIll reports whether an error is that of a store that takes no changes. It matches
+// fs.ErrPermission, though it is not the user who lacks one.
+func isIll(err error) bool {
+	return errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "log is read-only")
+}
+
+// refused makes such an error one that says so; why is told once.
+func (a *app) refused(err error) error {
+	if a.ill == nil || !isIll(err) {
+		return err
+	}
+	what, _, _ := strings.Cut(err.Error(), ": "+fs.ErrPermission.Error())
+	h := &hinted{error: fmt.Errorf("%s: the store takes no changes", what)}
+	if a.json || !a.illTold {
+		h.hint, a.illTold = a.ill(), true
+	}
+	return h
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -72,10 +71,7 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 	st, err := blockframe.Open(ctx, opts)
 	if err != nil {
 		log.end(nil)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w\n  is the path right, and is every disk attached? blockframe --store %s init makes a new store", err, quoted(places[0]))
-		}
-		return err
+		return explainOpen(err, places[0], opts.Dirs)
 	}
 	a.ill = func() string { return ill(st) }
 	log.end(st)

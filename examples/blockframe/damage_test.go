@@ -31,7 +31,9 @@ func TestDamage(t *testing.T) {
 	require.EqualValues(t, 3, rows[1]["left"])
 	require.EqualValues(t, exitDamaged, rows[1]["exit"])
 	require.Equal(t, before, digests(t, dirs), "scrub without --repair changes nothing")
-	r := exits(t, exitRepaired, at("scrub", "--deep", "--repair")...)
+	r := exits(t, exitDamaged, at("scrub", "--deep")...)
+	require.Contains(t, r.out, "3 left, 0 on disks that are not there; scrub --deep --repair makes whole")
+	r = exits(t, exitRepaired, at("scrub", "--deep", "--repair")...)
 	require.Contains(t, r.out, "repaired: 3 shards damaged, 3 blocks bad in them, 3 repaired")
 	require.Contains(t, exits(t, exitOK, at("scrub", "--deep")...).out, "clean")
 
@@ -192,6 +194,7 @@ func TestDiskGone(t *testing.T) {
 	require.NoError(t, os.Rename(dirs[2], away))
 	r := exits(t, exitDamaged, "--store", home, "scrub")
 	require.Contains(t, r.out, dirs[2])
+	require.Contains(t, r.out, "; attach all disks and run scrub --deep --repair")
 	require.Equal(t, string(content(1, 500_000)), ok(t, "--store", home, "get", "f"))
 	require.NoError(t, os.Rename(away, dirs[2]))
 	exits(t, exitOK, "--store", home, "scrub", "--deep")

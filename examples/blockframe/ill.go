@@ -152,6 +152,18 @@ func missing(st *blockframe.Store, told string) (list []string) {
 	return list
 }
 
+// nextStep says what to do about damage that a scrub has left, or nothing where nothing
+// is known to help.
+func nextStep(ctx context.Context, st *blockframe.Store, repaired bool) string {
+	switch {
+	case slices.ContainsFunc(st.Disks(ctx), isAbsent):
+		return "; attach all disks and run scrub --deep --repair"
+	case st.ReadOnly() == nil && !repaired:
+		return "; scrub --deep --repair makes whole what can be made whole"
+	}
+	return ""
+}
+
 // isIll reports whether an error is that of a store that takes no changes. It matches
 // fs.ErrPermission, though it is not the user who lacks one.
 func isIll(err error) bool {

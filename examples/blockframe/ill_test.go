@@ -48,6 +48,8 @@ func TestIll(t *testing.T) {
 			require.NotContains(t, r.err, "permission")
 			r = exits(t, exitError, "--store", home, "--quiet", "rm", "f")
 			require.Contains(t, r.err, "delete f: the store takes no changes\n  "+says)
+			r = exits(t, exitDamaged, "--store", home, "scrub", "--repair")
+			require.Equal(t, strings.HasPrefix(name, "no disk") || name == "an empty", strings.Contains(r.out, "attach all disks"), r.out)
 			rows := lines(t, exits(t, exitError, "--store", home, "--json", "rm", "f").err)
 			require.Contains(t, rows[len(rows)-1]["hint"], says)
 		})

@@ -54,7 +54,7 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 			row.Disks = append(row.Disks, diskRow{d.ID.String(), d.Path, d.Err.Error()})
 		}
 	}
-	row.Exit = row.exit()
+	row.Exit, row.next = row.exit(), nextStep(ctx, st, opts.Repair)
 	a.findUnclaimed(ctx, st, row)
 	if a.json {
 		err = a.scrubJSON(row, &rep)
@@ -106,6 +106,8 @@ type scrubRow struct {
 
 	Unclaimed      int64    `json:"unclaimed,omitempty"` // complete objects that no record names
 	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
+
+	next string // what to do about damage that is left, or ""
 }
 
 // logRow is what a deep pass found in the copies of the commit log.
@@ -248,8 +250,7 @@ func (r *scrubRow) verdict() string {
 		}
 		return fmt.Sprintf("DATA LOST: %s; %s; all else stays readable", lost, damage)
 	case exitDamaged:
-		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there; attach all disks and run scrub --deep --repair",
-			damage, r.Left, r.Absent)
+		return fmt.Sprintf("damage left, nothing lost: %s, %d left, %d on disks that are not there%s", damage, r.Left, r.Absent, r.next)
 	case exitRepaired:
 		return "repaired: " + r.repaired(damage)
 	}

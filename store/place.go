@@ -42,7 +42,7 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 		}
 	}
 	if room < shards {
-		return nil, fmt.Errorf("%w: %d shards of %d bytes need a place, %d backends have room for %d", ErrNoSpace, shards, need, len(list), room)
+		return nil, fmt.Errorf("%w: %d shards of %s need a place, and there is room for %d%s", ErrNoSpace, shards, megabytes(need), room, short(per, need, targets))
 	}
 	slices.SortFunc(list, func(a, b scored) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), slices.Compare(a.id[:], b.id[:]))
@@ -58,6 +58,19 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 	}
 	return places, nil
 }
+
+// short names the targets that have no room for per shards of need bytes.
+func short(per int, need int64, targets []Target) (s string) {
+	for _, t := range targets {
+		if need > 0 && t.Free/need < int64(per) {
+			s += fmt.Sprintf("; backend %v has %s left", t.ID, megabytes(max(0, t.Free)))
+		}
+	}
+	return s
+}
+
+// megabytes returns a number of bytes for people.
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // score returns -w/ln(u) for a u in (0, 1) that extent and target determine.
 func score(id ExtentID, t Target) float64 {

@@ -189,6 +189,11 @@ func TestPlaceLimits(t *testing.T) {
 	}
 	_, err := store.Place(store.ExtentID{}, 1, 1, 1, nil)
 	require.ErrorIs(t, err, store.ErrNoSpace)
+	list := targets(3)
+	list[1].Free, list[2].Free = 12_340_000, -1 // the reserve is in use
+	_, err = store.Place(store.ExtentID{}, 3, 1, 134_238_208, list)
+	require.ErrorContains(t, err, fmt.Sprintf("3 shards of 134.2 MB need a place, and there is room for 1; backend %v has 12.3 MB left; backend %v has 0.0 MB left",
+		list[1].ID, list[2].ID))
 	places, err := store.Place(store.ExtentID{}, 3, 1, 0, targets(3))
 	require.NoError(t, err)
 	require.Len(t, places, 3)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -25,8 +26,9 @@ type app struct {
 
 	out *bufio.Writer // of stdout; flushed when the command ends
 
-	ill     func() string // why the store takes no changes, "" if it does; nil before it is open
-	illTold bool          // standard error has that already
+	names   *strings.Replacer // of the disks; nil before the store is open
+	ill     func() string     // why the store takes no changes, "" if it does; nil before it is open
+	illTold bool              // standard error has that already
 }
 
 // Exit codes. They are part of the interface.

@@ -37,7 +37,7 @@ var hints = []struct {
 	{context.Canceled, "stopped; what was acknowledged before is stored"},
 	{blockframe.ErrUncertain, "it may or may not have happened: doing it again is safe"},
 	{blockframe.ErrLocked, "another process has the store open: wait until it ends, or stop it"},
-	{blockframe.ErrNoSpace, "make room on that disk and do it again; what is stored stays readable"},
+	{blockframe.ErrNoSpace, "make room there and do it again; what is stored stays readable"},
 	{blockframe.ErrVersion, "a newer blockframe wrote this: use that one"},
 	{blockframe.ErrRetained, "it is under retention or hold: blockframe stat --history shows until when"},
 	{blockframe.ErrChanged, "put it again when nothing writes to it, or put a snapshot of it"},
@@ -75,18 +75,26 @@ func (a *app) fail(err error) {
 	err = a.refused(err)
 	if a.json {
 		var lost *blockframe.CorruptError
-		row := errorRow{Error: err.Error(), Hint: hint(err), Exit: code(err)}
+		row := errorRow{Error: a.named(err.Error()), Hint: hint(err), Exit: code(err)}
 		if errors.As(err, &lost) {
 			row.Lost = &lostRow{lost.Name, lost.Offset, lost.Length, lost.Extent.String(), lost.Stripe}
 		}
 		writeJSON(a.stderr, row)
 		return
 	}
-	msg := fmt.Sprintf("blockframe: %v\n", err)
+	msg := fmt.Sprintf("blockframe: %s\n", a.named(err.Error()))
 	if h := hint(err); h != "" {
 		msg += fmt.Sprintf("  %s\n", h)
 	}
 	io.WriteString(a.stderr, msg) // in one piece: others write there too
+}
+
+// named puts the directories of disks in the place of their identities.
+func (a *app) named(text string) string {
+	if a.names == nil {
+		return text
+	}
+	return a.names.Replace(text)
 }
 
 // remark says something on standard error that is no error, unless --quiet.
@@ -94,8 +102,7 @@ func (a *app) remark(format string, args ...any) {
 	if a.quiet {
 		return
 	}
-	msg := fmt.Sprintf(format, args...)
-	msg = oneLine(msg)
+	msg := oneLine(a.named(fmt.Sprintf(format, args...)))
 	if a.json {
 		writeJSON(a.stderr, remarkRow{msg})
 		return

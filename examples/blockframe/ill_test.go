@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blockframe/blockframe"
 )
 
 // A store without one of its copies of the log says once, by the path of the disk, what
@@ -63,4 +66,16 @@ func TestMissingDisk(t *testing.T) {
 	require.NoError(t, os.Rename(dirs[2], dirs[2]+"x"))
 	r := exits(t, exitOK, "--store", home, "put", write(t, filepath.Join(t.TempDir(), "f"), 1, 100_000))
 	require.Contains(t, r.err, dirs[2]+" is missing; what it holds is computed from the other disks\n")
+}
+
+// Disks are named by their directories.
+func TestDiskNames(t *testing.T) {
+	t.Parallel()
+	_, dirs := newStore(t, 3)
+	st, err := blockframe.Open(t.Context(), blockframe.Options{Dirs: dirs})
+	require.NoError(t, err)
+	a := &app{names: diskNames(st)}
+	d := st.Disks(t.Context())[1]
+	require.Equal(t, fmt.Sprintf("%s: full; log member %s", d.Path, d.Path), a.named(fmt.Sprintf("backend %v: full; log member %v", d.ID, d.ID)))
+	require.NoError(t, st.Close())
 }

@@ -74,11 +74,24 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 		return explainOpen(err, places[0], opts.Dirs)
 	}
 	a.ill = func() string { return ill(st) }
+	a.names = diskNames(st)
 	log.end(st)
 	err = f(st)
 	text := a.ill() // Close forgets
 	a.ill = func() string { return text }
 	return errors.Join(err, st.Close())
+}
+
+// diskNames returns what puts the directories of disks in the place of their identities,
+// which tell a person nothing.
+func diskNames(st *blockframe.Store) *strings.Replacer {
+	var pairs []string
+	for _, d := range st.Disks(context.Background()) {
+		if d.Path != "" {
+			pairs = append(pairs, "backend "+d.ID.String(), d.Path, d.ID.String(), d.Path)
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // reading are the options of commands that only look: they leave repairs to those

@@ -34,7 +34,7 @@ var hints = []struct {
 	is   error
 	hint string
 }{
-	{context.Canceled, "stopped; what was acknowledged before is stored"},
+	{context.Canceled, "what was done before is done; doing it again is safe"},
 	{blockframe.ErrUncertain, "it may or may not have happened: doing it again is safe"},
 	{blockframe.ErrLocked, "another process has the store open: wait until it ends, or stop it"},
 	{blockframe.ErrNoSpace, "make room there and do it again; what is stored stays readable"},
@@ -73,6 +73,9 @@ func hint(err error) string {
 // fail says on standard error what went wrong and what to do.
 func (a *app) fail(err error) {
 	err = a.refused(err)
+	if errors.Is(err, context.Canceled) && !errors.Is(err, blockframe.ErrUncertain) {
+		err = &hinted{errors.New("interrupted"), hint(err)} // what broke off where is of no interest
+	}
 	if a.json {
 		var lost *blockframe.CorruptError
 		row := errorRow{Error: a.named(err.Error()), Hint: hint(err), Exit: code(err)}

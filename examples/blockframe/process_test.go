@@ -64,7 +64,7 @@ func TestInterrupt(t *testing.T) {
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	require.Error(t, cmd.Wait())
 	require.Equal(t, exitError, cmd.ProcessState.ExitCode(), stderr.String())
-	require.Contains(t, stderr.String(), "stopped")
+	require.Equal(t, "blockframe: interrupted: endless is not stored\n", stderr.String())
 	exits(t, exitError, "--store", home, "get", "endless")
 	require.Empty(t, ok(t, "--store", home, "ls"))
 	require.Contains(t, ok(t, "--store", home, "scrub", "--deep"), "clean")
@@ -93,4 +93,30 @@ func TestBench(t *testing.T) {
 		keys = append(keys, r.key)
 	}
 	require.Equal(t, rowKeys, keys)
+}
+
+// What an interrupt broke off is not told shard by shard.
+func TestInterruptSays(t *testing.T) {
+	t.Parallel()
+	home, _ := newStore(t, 3)
+	ctx, stop := context.WithCancel(t.Context())
+	var stdout, stderr bytes.Buffer
+	a := &app{stdin: stopReader{stop}, stdout: &stdout, stderr: &stderr}
+	require.Equal(t, exitError, a.run(ctx, []string{"--store", home, "put", "-", "--name", "x"}))
+	require.Equal(t, "blockframe: interrupted: x is not stored\n", stderr.String())
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	stderr.Reset()
+	a = &app{stdout: &stdout, stderr: &stderr}
+	require.Equal(t, exitError, a.run(ended, []string{"--store", home, "ls"}))
+	require.Contains(t, stderr.String(), "blockframe: interrupted\n")
+}
+
+// stopReader interrupts whoever reads it.
+type stopReader struct{ stop func() }
+
+func (r stopReader) Read(p []byte) (int, error) {
+	r.stop()
+	return len(p), nil
 }

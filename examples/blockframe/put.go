@@ -110,11 +110,27 @@ func (a *app) put(ctx context.Context, st *blockframe.Store, sources []source) e
 			continue
 		}
 		if fatal(err) {
-			return err
+			if p.files+p.dirs+p.links > 0 {
+				p.summary()
+			}
+			return interrupted(s, err)
 		}
 		p.refuse(err)
 	}
 	return p.summary()
+}
+
+// interrupted says what became of a source when the command was interrupted. Which shards
+// were under way then is of no interest.
+func interrupted(s source, err error) error {
+	if !errors.Is(err, context.Canceled) || errors.Is(err, blockframe.ErrUncertain) {
+		return err
+	}
+	what := "is not stored"
+	if s.info != nil && s.info.IsDir() {
+		what = "is not stored, or only in part"
+	}
+	return &hinted{error: fmt.Errorf("interrupted: %s %s", quoted(s.name), what)}
 }
 
 // fatal reports whether nothing more can be put after an error.

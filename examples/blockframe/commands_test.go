@@ -118,7 +118,7 @@ func TestCommands(t *testing.T) {
 	s := shards(t, dirs, "file.bin")[0]
 	require.Contains(t, ok(t, "inspect", s.path), `"name":"file.bin"`)
 	require.Equal(t, true, lines(t, ok(t, "--json", "inspect", s.path))[0]["sound"])
-	exits(t, exitLost, "inspect", file)
+	exits(t, exitError, "inspect", file)
 	require.Equal(t, "clean", lastLine(ok(t, at("health")...)))
 	require.EqualValues(t, 0, json("scrub", "--deep")[0]["damaged"])
 }

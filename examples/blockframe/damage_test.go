@@ -41,7 +41,7 @@ func TestDamage(t *testing.T) {
 	for _, s := range shards(t, dirs, "a.bin") {
 		if s.Shard == 0 {
 			s.rot(t, 2)
-			require.Contains(t, exits(t, exitError, "inspect", s.path).out, "stripes [2]")
+			require.Contains(t, exits(t, exitDamaged, "inspect", s.path).out, "stripes [2]")
 		}
 	}
 	r = cli(t, at("get", "a.bin")...)

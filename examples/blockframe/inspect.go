@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -13,7 +14,12 @@ func (a *app) inspectCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect SHARDFILE...",
 		Short: "Tell what a shard file says of itself, without its store",
-		Args:  takes(1, -1),
+		Long: `Tell what a shard file, which lies in data/ of a disk, says of itself, and whether
+it is sound. What the shard is of may still be whole: its store computes what is
+bad from the others, and scrub --deep --repair makes the file anew.
+
+Exit codes: 0 all are sound, 1 one is no shard file, 5 one is damaged.`,
+		Args: takes(1, -1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			sound := true
 			for _, name := range args {
@@ -21,10 +27,13 @@ func (a *app) inspectCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if !ok {
+					a.remark("%s is damaged", name)
+				}
 				sound = sound && ok
 			}
 			if !sound {
-				return status(exitError)
+				return status(exitDamaged)
 			}
 			return nil
 		},
@@ -72,6 +81,9 @@ func (a *app) inspect(name string) (bool, error) {
 	}
 	defer f.Close()
 	in, err := store.Inspect(shardFile{f, size})
+	if errors.Is(err, store.ErrCorrupt) {
+		return false, fmt.Errorf("%s: not a shard file: it has neither the header nor the trailer of one", name)
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", name, err)
 	}
@@ -99,8 +111,20 @@ func newInspectRow(name string, in store.Inspection) *inspectRow {
 func (a *app) inspectText(r *inspectRow) error {
 	fmt.Fprintf(a.out, "%s: shard %d of extent %s, code %s, generation %d\n", r.File, r.Shard, r.Extent, r.Code, r.Generation)
 	fmt.Fprintf(a.out, "  store    %s\n", r.Store)
-	fmt.Fprintf(a.out, "  extent   %d of a %s, bytes [%d, %d)\n", r.Ordinal, r.Kind, r.Offset, r.Offset+r.Length)
-	fmt.Fprintf(a.out, "  hash     %s\n", r.Hash)
+	of := "a pack"
+	switch r.Kind {
+	case "object":
+		of = "an object"
+	case "pack":
+	default:
+		of = "kind " + r.Kind
+	}
+	if r.Trailer == "ok" {
+		fmt.Fprintf(a.out, "  extent   %d of %s, bytes [%d, %d)\n", r.Ordinal, of, r.Offset, r.Offset+r.Length)
+		fmt.Fprintf(a.out, "  hash     %s\n", r.Hash)
+	} else { // which says how long the extent is, and what it hashes to
+		fmt.Fprintf(a.out, "  extent   %d of %s, from byte %d on\n", r.Ordinal, of, r.Offset)
+	}
 	fmt.Fprintf(a.out, "  header   %s\n  trailer  %s\n  table    %s\n", r.Header, r.Trailer, r.Table)
 	if len(r.BadBlocks) > 0 {
 		fmt.Fprintf(a.out, "  blocks   %d, %d of them bad: stripes %v\n", r.Blocks, len(r.BadBlocks), r.BadBlocks)

@@ -263,7 +263,9 @@ func openFile(name string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", name)
+	} else if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is a %s, no file", name, kindOfFile(info.Mode()))
 	}
 	if err != nil {

@@ -91,7 +91,7 @@ func TestCommands(t *testing.T) {
 	exits(t, exitError, at("mv", "a/b/renamed", "file.bin")...)
 
 	json("hold", "a/b/renamed")
-	exits(t, exitError, at("rm", "a/b/renamed")...)
+	require.Contains(t, exits(t, exitError, at("rm", "a/b/renamed")...).err, "hold NAME --off lifts it")
 	ok(t, at("hold", "--off", "a/b/renamed")...)
 	json("rm", "a/b/renamed")
 	exits(t, exitError, at("get", "a/b/renamed")...)
@@ -100,7 +100,8 @@ func TestCommands(t *testing.T) {
 	exits(t, exitError, at("get", "a/b/renamed", "--version", "2")...)
 	require.Contains(t, ok(t, at("retain", "file.bin", "--for", "30d")...), "retained until")
 	r := exits(t, exitError, at("rm", "--all", "file.bin")...)
-	require.Contains(t, r.err, "retention")
+	require.Contains(t, r.err, "retained until 2")
+	require.Contains(t, r.err, "a retention ends with its time")
 	exits(t, exitError, at("rm", "a")...) // not empty
 	ok(t, at("rm", "-r", "a")...)
 	require.Len(t, json("ls"), 1)

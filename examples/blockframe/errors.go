@@ -39,7 +39,6 @@ var hints = []struct {
 	{blockframe.ErrLocked, "another process has the store open: wait until it ends, or stop it"},
 	{blockframe.ErrNoSpace, "make room there and do it again; what is stored stays readable"},
 	{blockframe.ErrVersion, "a newer blockframe wrote this: use that one"},
-	{blockframe.ErrRetained, "it is under retention or hold: blockframe stat --history shows until when"},
 	{blockframe.ErrChanged, "put it again when nothing writes to it, or put a snapshot of it"},
 	{blockframe.ErrNotEmpty, "rm -r deletes a directory with all that is in it"},
 	{blockframe.ErrUnavailable, "attach the disks that are missing and do it again"},
@@ -62,12 +61,23 @@ func hint(err error) string {
 	if errors.As(err, &h) {
 		return h.hint
 	}
+	if errors.Is(err, blockframe.ErrRetained) {
+		return keptHint(err)
+	}
 	for _, h := range hints {
 		if errors.Is(err, h.is) {
 			return h.hint
 		}
 	}
 	return ""
+}
+
+// keptHint says how what is kept can go.
+func keptHint(err error) string {
+	if strings.Contains(err.Error(), "on hold") {
+		return "hold NAME --off lifts it, with --version N that of an older version; stat --history NAME shows which are on hold"
+	}
+	return "a retention ends with its time, and not before: stat --history NAME shows when"
 }
 
 // fail says on standard error what went wrong and what to do.

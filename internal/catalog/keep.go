@@ -20,7 +20,7 @@ func (t *tx) retained(name string, v *version) error {
 		return refuse(ErrRetained, "%q version %d is on hold", name, v.number)
 	}
 	if left := v.retain - v.lag - t.meta.clock; v.retain != 0 && left > 0 {
-		return refuse(ErrRetained, "%q version %d is retained until %v", name, v.number, nanoTime(v.retain))
+		return refuse(ErrRetained, "%q version %d is retained until %s", name, v.number, date(nanoTime(v.retain)))
 	}
 	return nil
 }
@@ -32,10 +32,13 @@ func (t *tx) kept(name string, n *node) error {
 		return refuse(ErrRetained, "%q: versions on hold: %d", name, n.holds)
 	}
 	if n.until != 0 && n.until > t.meta.clock {
-		return refuse(ErrRetained, "%q: versions are retained for another %v", name, time.Duration(n.until-t.meta.clock))
+		return refuse(ErrRetained, "%q: versions are retained until %s", name, date(nanoTime(t.now).Add(time.Duration(n.until-t.meta.clock))))
 	}
 	return nil
 }
+
+// date returns a time for people.
+func date(t time.Time) string { return t.Format(time.RFC3339) }
 
 // above changes a node and all directories that it lies in.
 func (t *tx) above(inode uint64, change func(n *node)) {
@@ -100,7 +103,7 @@ func (t *tx) retain(c *Retain) store.Result {
 	}
 	until, lag := c.Until.UnixNano(), t.now-t.meta.clock
 	if v.retain != 0 && until-lag < v.retain-v.lag {
-		return store.Result{Err: refuse(ErrRetained, "%q version %d is retained until %v, which is later", c.Name, v.number, nanoTime(v.retain))}
+		return store.Result{Err: refuse(ErrRetained, "%q version %d is retained until %s, which is later", c.Name, v.number, date(nanoTime(v.retain)))}
 	}
 	changed := v.retain == 0 || until-lag > v.retain-v.lag
 	if changed {

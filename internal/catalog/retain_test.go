@@ -24,6 +24,9 @@ func TestRetention(t *testing.T) {
 	r := memRig(t)
 	r.ok(inline("n", "1", 1))
 	r.ok(catalog.Retain{Name: "n", Until: r.now.Add(30 * day)})
+	for _, c := range []store.Command{catalog.Purge{Name: "n", Version: 1}, catalog.Purge{Name: "n", All: true}, catalog.Rename{From: "n", To: "m"}} {
+		require.ErrorContains(t, r.do(c).Err, "retained until "+r.now.Add(30*day).UTC().Format(time.RFC3339))
+	}
 	kept := func() {
 		t.Helper()
 		for _, c := range []store.Command{catalog.Purge{Name: "n", Version: 1}, catalog.Purge{Name: "n", All: true},

@@ -28,7 +28,7 @@ func (s *Store) SetPolicy(ctx context.Context, p Policy) error {
 func (s *Store) UnsetPolicy(ctx context.Context, prefix string) error {
 	res, err := s.change(ctx, "unset policy", prefix, catalog.UnsetPolicy{Prefix: prefix})
 	if err == nil && !res.Changed {
-		err = fmt.Errorf("unset policy %s: %w", prefix, fs.ErrNotExist)
+		err = fmt.Errorf("unset policy: %w: none has the prefix %q", fs.ErrNotExist, prefix)
 	}
 	if err != nil {
 		return err

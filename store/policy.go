@@ -66,7 +66,7 @@ func TiersArchive(prefix string, perBackend int) []Policy {
 func (p Policy) Validate(backends int) error {
 	var errs []error
 	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: policy %q: %s", fs.ErrInvalid, p.Name, fmt.Sprintf(format, args...)))
+		errs = append(errs, fmt.Errorf("%w: policy %q for the prefix %q: %s", fs.ErrInvalid, p.Name, p.Prefix, fmt.Sprintf(format, args...)))
 	}
 	if p.MaxSize < 0 {
 		bad("MaxSize is %d", p.MaxSize)
@@ -86,7 +86,7 @@ func (p Policy) Validate(backends int) error {
 		} else if most := backends * p.spread(backends); p.Code.Shards() > most {
 			bad("a %v code needs %d backends with %d shards on each, there are %d", p.Code, p.Code.Shards(), p.spread(backends), backends)
 		} else if backends > 1 && !p.Fragile && p.Survives(backends) == 0 {
-			bad("survives the loss of any 0 disks; set Fragile to accept that")
+			bad("survives the loss of no disk; set Fragile to accept that")
 		}
 	}
 	return errors.Join(errs...)

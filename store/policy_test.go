@@ -83,7 +83,7 @@ func TestValidatePolicy(t *testing.T) {
 		{store.Policy{}, 1, ""}, {store.Policy{}, 7, ""},
 		{store.Policy{Code: erasure.Code{K: 2, M: 1}}, 3, ""}, {store.Policy{Code: erasure.Code{K: 2, M: 1}}, 2, "needs"},
 		{store.Policy{Code: erasure.Code{K: 8, M: 2}}, 1, ""}, {store.Policy{Code: erasure.Code{K: 253, M: 2}}, 1, ""},
-		{store.Policy{Code: erasure.Code{K: 8, M: 2}, PerBackend: 5}, 2, "any 0 disks"},
+		{store.Policy{Code: erasure.Code{K: 8, M: 2}, PerBackend: 5}, 2, "loss of no disk"},
 		{store.Policy{Code: erasure.Code{K: 8, M: 2}, PerBackend: 5, Fragile: true}, 2, ""},
 		{store.Policy{Code: erasure.Code{K: 2, M: 2}, PerBackend: 2}, 2, ""},
 		{store.Policy{Code: erasure.Code{K: 2, M: 0}}, 5, "2+0"}, {store.Policy{Code: erasure.Code{K: 0, M: 2}}, 5, "0+2"},

@@ -107,7 +107,7 @@ func TestCommands(t *testing.T) {
 	require.Len(t, json("ls"), 1)
 
 	require.Equal(t, "2+1", json("policy", "set", "books/", "--code", "2+1", "--max-size", "1GB", "--name", "books")[0]["code"])
-	require.Len(t, json("policy", "list"), 1)
+	require.Len(t, json("policy", "list"), 2)
 	require.Contains(t, ok(t, at("policy", "get", "books/")...), "survives any 1 disk")
 	json("policy", "unset", "books/")
 	exits(t, exitError, at("policy", "get", "books/")...)
@@ -124,6 +124,28 @@ func TestCommands(t *testing.T) {
 	require.EqualValues(t, 0, json("scrub", "--deep")[0]["damaged"])
 }
 
+// Of policies the prefix is named, and the default is one.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	home, _ := newStore(t, 3)
+	at := func(args ...string) []string { return append([]string{"--store", home, "policy"}, args...) }
+	require.Regexp(t, `^"" +any size +2\+1 +survives any 1 disk  default\n$`, ok(t, at("list")...))
+	r := exits(t, exitError, at("set", "books/", "--code", "9+9")...)
+	require.Contains(t, r.err, `for the prefix "books/": a 9+9 code needs`)
+	r = exits(t, exitError, at("set", "books/", "--code", "6+1", "--per-disk", "3")...)
+	require.Contains(t, r.err, `for the prefix "books/": survives the loss of no disk`)
+	require.Contains(t, exits(t, exitError, at("unset", "")...).err, `unset policy: file does not exist: none has the prefix ""`)
+	require.Contains(t, exits(t, exitError, at("get", "x")...).err, `none has the prefix "x"`)
+
+	ok(t, at("set", "", "--code", "1+2")...)
+	require.Regexp(t, `^"" +any size +1\+2 +survives any 2 disks  \n$`, ok(t, at("list")...))
+	exits(t, exitUsage, at("set", "")...)
+	require.Contains(t, ok(t, at("list")...), "1+2")
+
+	home, _ = newStore(t, 1)
+	require.Contains(t, ok(t, "--store", home, "policy", "list"), "survives no disk")
+}
+
 func lastLine(s string) string {
 	all := strings.Split(strings.TrimSpace(s), "\n")
 	return all[len(all)-1]
@@ -138,6 +160,7 @@ func TestUsage(t *testing.T) {
 		{"--store", "x", "get", "-r", "a", "--version", "1"}, {"--store", "x", "--json", "get", "a"},
 		{"--store", "x", "rm", "--all", "--version", "1", "a"}, {"--store", "x", "retain", "a"}, {"--store", "x", "retain", "a", "--for", "soon"},
 		{"--store", "x", "init", "--code", "eight"}, {"--store", "x", "policy"}, {"--store", "x", "policy", "set", "p", "--max-size", "big"},
+		{"--store", "x", "policy", "set", "p"}, {"--store", "x", "policy", "set", "p", "--max-size", "1GB"},
 		{"--store", "x", "--store", "y", "init", "--disk", "z"}, {"--store", "x", "scrub", "--rate", "fast"}, {"bench", "--rows", "frob"},
 	} {
 		r := exits(t, exitUsage, args...)

@@ -27,7 +27,8 @@ func (a *app) policyCommand() *cobra.Command {
 		Short: "Say how names under a prefix are stored",
 		Long: `A policy says with which code objects are stored whose name begins with PREFIX. It
 counts for what is put from then on. Of several the longest prefix wins, and then
-the smallest --max-size that holds the object. The prefix "" is all names.`,
+the smallest --max-size that holds the object. The prefix "" is all names. What no
+policy is for gets the default code, by the number of disks.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: unknown,
 	}
@@ -57,7 +58,7 @@ func (a *app) policySet() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&f.policy.Name, "name", "", "name of the policy, as it appears in manifests")
-	cmd.Flags().StringVar(&f.code, "code", "", "K data and M parity blocks in each stripe, as 8+3 (default by the number of disks)")
+	cmd.Flags().StringVar(&f.code, "code", "", "K data and M parity blocks in each stripe, as 8+3")
 	cmd.Flags().Var(&f.most, "max-size", "largest object that it is for, as 10MB (default any)")
 	cmd.Flags().Var(&f.extent, "extent", "length of the extents of an object, a power of two from 1MiB to 256MiB")
 	cmd.Flags().IntVar(&f.policy.PerBackend, "per-disk", 0, "shards of a stripe that one disk may take (default 1)")
@@ -77,11 +78,12 @@ func (f *policyFlags) policies(prefix string) ([]blockframe.Policy, error) {
 	}
 	p := f.policy
 	p.Prefix, p.MaxSize, p.Extent = prefix, int64(f.most), int64(f.extent)
-	if f.code != "" {
-		var err error
-		if p.Code, err = blockframe.ParseCode(f.code); err != nil {
-			return nil, usageError{err}
-		}
+	if f.code == "" {
+		return nil, usagef("which code for %s? Give --code or --preset; policy unset goes back to the default", quoted(prefix))
+	}
+	var err error
+	if p.Code, err = blockframe.ParseCode(f.code); err != nil {
+		return nil, usageError{err}
 	}
 	return []blockframe.Policy{p}, nil
 }
@@ -91,7 +93,10 @@ func (a *app) policyList() *cobra.Command {
 		Use: "list", Short: "Print all policies", Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
-				return a.policies(st, func(blockframe.Policy) bool { return true })
+				if err := a.policies(st, func(blockframe.Policy) bool { return true }); err != nil {
+					return err
+				}
+				return a.defaultPolicy(st)
 			})
 		},
 	}
@@ -108,7 +113,7 @@ func (a *app) policyGet() *cobra.Command {
 						return a.policies(st, has)
 					}
 				}
-				return fmt.Errorf("policy of %s: %w", quoted(args[0]), fs.ErrNotExist)
+				return fmt.Errorf("get policy: %w: none has the prefix %q", fs.ErrNotExist, args[0])
 			})
 		},
 	}
@@ -137,7 +142,8 @@ type policyRow struct {
 	Extent   int64  `json:"extent,omitempty"`
 	PerDisk  int    `json:"per_disk,omitempty"`
 	Fragile  bool   `json:"fragile,omitempty"`
-	Survives int    `json:"survives"` // how many disks, any of them
+	Survives int    `json:"survives"`          // how many disks, any of them
+	Default  bool   `json:"default,omitempty"` // nobody set it: it is for all that no policy is for
 }
 
 // policies prints those policies that f chooses.
@@ -158,6 +164,17 @@ func (a *app) policies(st *blockframe.Store, f func(blockframe.Policy) bool) err
 	return nil
 }
 
+// defaultPolicy prints how that is stored which no policy is for.
+func (a *app) defaultPolicy(st *blockframe.Store) error {
+	for _, p := range st.Policies() {
+		if p.Prefix == "" && p.MaxSize == 0 {
+			return nil // there is nothing
+		}
+	}
+	disks := len(st.Disks(context.Background()))
+	return a.policy(policyRow{Name: "default", Code: blockframe.DefaultCode(disks).String(), Survives: blockframe.Policy{}.Survives(disks), Default: true})
+}
+
 func (a *app) policy(r policyRow) error {
 	if a.json {
 		return writeJSON(a.out, r)
@@ -169,7 +186,11 @@ func (a *app) policy(r policyRow) error {
 	if r.MaxSize > 0 {
 		size = "up to " + human(r.MaxSize)
 	}
-	_, err := fmt.Fprintf(a.out, "%-24q %-16s %-8s survives any %s  %s\n", r.Prefix, size, code, plural(r.Survives, "disk", "disks"), r.Name)
+	survives := "survives any " + plural(r.Survives, "disk", "disks")
+	if r.Survives == 0 {
+		survives = "survives no disk"
+	}
+	_, err := fmt.Fprintf(a.out, "%-24q %-16s %-8s %s  %s\n", r.Prefix, size, code, survives, r.Name)
 	return err
 }
 

@@ -64,6 +64,9 @@ func hint(err error) string {
 	if errors.Is(err, blockframe.ErrRetained) {
 		return keptHint(err)
 	}
+	if errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), ": deleted at ") {
+		return "get --version N still reads it; stat --history NAME lists its versions"
+	}
 	for _, h := range hints {
 		if errors.Is(err, h.is) {
 			return h.hint

@@ -34,7 +34,7 @@ begin with PREFIX: mode, size, time of modification, name.`,
 		},
 	}
 	cmd.Flags().BoolVar(&flat, "flat", false, "only what is in the directory itself")
-	cmd.Flags().BoolVar(&deleted, "deleted", false, "deleted names too; implies --flat")
+	cmd.Flags().BoolVar(&deleted, "deleted", false, "deleted names too, with the time of their deletion; implies --flat")
 	return cmd
 }
 

@@ -89,6 +89,10 @@ func (a *app) object(o blockframe.Object) error {
 	if o.Target != "" {
 		name += " -> " + quoted(o.Target)
 	}
+	if o.Deleted {
+		_, err := fmt.Fprintf(a.out, "%-10s %12s  %s  %s\n", "deleted", "", o.Created.Local().Format("2006-01-02 15:04"), name)
+		return err
+	}
 	_, err := fmt.Fprintf(a.out, "%v %12d  %s  %s\n", o.Mode, o.Size, o.ModTime.Local().Format("2006-01-02 15:04"), name)
 	return err
 }

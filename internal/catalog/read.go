@@ -172,8 +172,11 @@ func (c *Catalog) Object(ctx context.Context, name string, number uint64) (o sto
 		} else {
 			o, ok = r.now(name)
 		}
-		if !ok {
-			return notExist("%q version %d", name, number)
+		switch {
+		case !ok && number != 0:
+			return notExist("%q has no version %d", name, number)
+		case !ok:
+			return fs.ErrNotExist // all callers say of what
 		}
 		return nil
 	})

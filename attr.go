@@ -50,7 +50,7 @@ func infoAttr(path string, info fs.FileInfo) (Attr, error) {
 	switch info.Mode().Type() {
 	case 0, fs.ModeDir, fs.ModeSymlink:
 	default:
-		return Attr{}, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("%w: a %v is not stored", fs.ErrInvalid, info.Mode().Type())}
+		return Attr{}, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("%w: %s is not stored", fs.ErrInvalid, typeName(info.Mode()))}
 	}
 	uid, gid := owner(info)
 	return Attr{Mode: info.Mode() & (modeBits | fs.ModeDir | fs.ModeSymlink), UID: uid, GID: gid, ModTime: info.ModTime().UTC()}, nil
@@ -107,4 +107,19 @@ func linkAttr(target string, attr *Attr, now time.Time) Attr {
 // are none.
 func processOwner() (uid, gid uint32) {
 	return uint32(max(os.Getuid(), 0)), uint32(max(os.Getgid(), 0))
+}
+
+// typeName says what is neither file, directory nor symbolic link.
+func typeName(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeCharDevice != 0:
+		return "a character device"
+	case m&fs.ModeDevice != 0:
+		return "a block device"
+	case m&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a special file"
 }

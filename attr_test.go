@@ -72,3 +72,12 @@ func TestAttrOfLinksAndDirectories(t *testing.T) {
 	_, err = blockframe.ReadAttr(filepath.Join(dir, "nothing"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
+
+// What is not stored is named in words.
+func TestReadAttrOfDevice(t *testing.T) {
+	_, err := blockframe.ReadAttr(os.DevNull)
+	require.ErrorIs(t, err, fs.ErrInvalid)
+	if runtime.GOOS == "linux" {
+		require.ErrorContains(t, err, "a character device is not stored")
+	}
+}

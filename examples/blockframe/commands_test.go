@@ -187,7 +187,7 @@ func TestNothingIsMade(t *testing.T) {
 	require.Empty(t, ok(t, "--store", home, "ls"))
 	exits(t, exitUsage, "--store", home, "put", dir) // a directory without -r
 	r := exits(t, exitError, "--store", home, "put", "/dev/null")
-	require.Contains(t, r.err, "is a device")
+	require.Contains(t, r.err, "is a character device")
 }
 
 // A store is found by the directory that was named with it, by each of its disks,

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -122,6 +123,26 @@ func TestCommands(t *testing.T) {
 	exits(t, exitError, "inspect", file)
 	require.Equal(t, "clean", lastLine(ok(t, at("health")...)))
 	require.EqualValues(t, 0, json("scrub", "--deep")[0]["damaged"])
+}
+
+// A name with a slash at its end is a directory, and no name leads up.
+func TestNameFor(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		several bool
+		want    string
+	}{{"", false, "f"}, {"a", false, "a"}, {"a", true, "a/f"}, {"a/", false, "a/f"}, {"a/b//", true, "a/b/f"}, {".", false, "."}, {"/", false, "."}} {
+		got, err := nameFor("dir/f", c.name, c.several)
+		require.NoError(t, err)
+		require.Equal(t, c.want, got, "%+v", c)
+	}
+	for _, name := range []string{"..", "../x", "a/../b", "a/.."} {
+		_, err := nameFor("dir/f", name, false)
+		require.ErrorIs(t, err, fs.ErrInvalid, name)
+	}
+	_, err := nameFor("-", "a/", false)
+	require.Error(t, err)
+	require.Contains(t, ok(t, "help", "scrub"), "repair\nqueue")
 }
 
 // Of policies the prefix is named, and the default is one.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,8 +31,8 @@ stored when the command ends; a file that cannot be taken is named, the others
 are stored, and the exit code is 1.
 
 The same content under the same name changes nothing; other content becomes a new
-version. With several operands NAME is the directory for them; --name . is the
-top of the store.`,
+version. With several operands, or a / at its end, NAME is the directory for them;
+--name . is the top of the store.`,
 		Args: takes(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sources, err := planPut(args, name, recursive)
@@ -79,11 +80,15 @@ func planPut(args []string, name string, recursive bool) (list []source, err err
 // nameFor returns the name in the store of an operand.
 func nameFor(arg, name string, several bool) (string, error) {
 	if name != "" {
-		name = path.Clean(filepath.ToSlash(name))
-		if name == "/" {
+		name = filepath.ToSlash(name)
+		if slices.Contains(strings.Split(name, "/"), "..") {
+			return "", fmt.Errorf("--name %s: %w: .. is no part of a name", quoted(name), fs.ErrInvalid)
+		}
+		into := strings.HasSuffix(name, "/")
+		if name = path.Clean(name); name == "/" {
 			name = "."
 		}
-		if !several {
+		if !several && (!into || name == ".") {
 			return name, nil
 		}
 	}

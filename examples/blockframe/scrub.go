@@ -18,7 +18,8 @@ func (a *app) scrubCommand() *cobra.Command {
 		Short:   "Look at everything that is kept, and repair it",
 		Long: `Look at presence, header, table and trailer of every shard, with --deep at every
 block and parity, as the disks have them. --repair makes whole what can be made
-whole; without it nothing is changed.
+whole. Without it nothing is changed at once: what was found goes on the repair
+queue, and the next command that puts or gets may repair it.
 
 Exit codes: 0 clean, 3 damage found and all of it repaired, 4 ranges of objects
 are lost (they are named), 5 damage is left and nothing is lost.`,

@@ -139,7 +139,7 @@ func (r *restore) local(name string) (string, error) {
 func (r *restore) write(ctx context.Context, name string, obj blockframe.Object) error {
 	if info, err := r.to.root.Lstat(name); err == nil {
 		if !r.flags.force {
-			return fmt.Errorf("%s exists, and was left as it is: --force replaces it", r.to.at(name))
+			return &existsError{r.to.at(name)}
 		}
 		if info.IsDir() {
 			return fmt.Errorf("%s is a directory, and a %s is to be there: move it away", r.to.at(name), kindOf(obj))

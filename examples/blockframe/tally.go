@@ -15,6 +15,7 @@ type tally struct {
 	files   int
 	bytes   int64
 	refused int
+	existed int  // of those, files that are there
 	lost    bool // one of them could not be read: a range of it is lost
 }
 
@@ -42,8 +43,25 @@ func (r *restore) refuse(err error) {
 	r.note(err)
 }
 
+// mostExisting is the number of files that are there already which a person is told of
+// by name.
+const mostExisting = 10
+
+// existsError says that a file is there and is not replaced unasked.
+type existsError struct{ path string }
+
+func (e *existsError) Error() string {
+	return e.path + " exists, and was left as it is: --force replaces it"
+}
+
 func (r *restore) note(err error) {
 	r.refused++
+	var exists *existsError
+	if errors.As(err, &exists) {
+		if r.existed++; r.existed > mostExisting && !r.json {
+			return
+		}
+	}
 	var ce *blockframe.CorruptError
 	r.lost = r.lost || errors.As(err, &ce) || code(err) == exitLost
 	r.fail(err)
@@ -53,6 +71,9 @@ func (r *restore) note(err error) {
 func (r *restore) summary() error {
 	if !r.json && !r.quiet {
 		fmt.Fprintf(r.out, "restored %s, %s\n", plural(r.files, "file", "files"), human(r.bytes))
+	}
+	if r.existed > 1 {
+		r.remark("%d files exist and were left as they were (--force replaces them)", r.existed)
 	}
 	switch {
 	case r.lost:

@@ -261,6 +261,22 @@ func TestPutOfManyBatches(t *testing.T) {
 	}
 }
 
+// Files that are there are counted, and some of them named.
+func TestGetOverFiles(t *testing.T) {
+	t.Parallel()
+	home, _ := newStore(t, 1)
+	src := filepath.Join(t.TempDir(), "src")
+	for i := range 15 {
+		write(t, filepath.Join(src, fmt.Sprint(i)), byte(i), 10)
+	}
+	ok(t, "--store", home, "put", "-r", src)
+	r := exits(t, exitError, "--store", home, "get", "-r", "src", "-o", src)
+	require.Equal(t, mostExisting+1, strings.Count(r.err, "\n"), r.err)
+	require.Contains(t, r.err, "15 files exist and were left as they were (--force replaces them)\n")
+	require.Len(t, lines(t, cli(t, "--store", home, "--json", "get", "-r", "src", "-o", src).err), 16)
+	require.Empty(t, cli(t, "--store", home, "get", "-r", "src", "-o", src, "--force").err)
+}
+
 // get writes nothing outside of its target, replaces nothing unasked, and leaves
 // no half of a file.
 func TestGetInto(t *testing.T) {

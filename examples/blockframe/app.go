@@ -104,11 +104,29 @@ func (a *app) command() *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "print one JSON object on each line")
 	flags.BoolVar(&a.quiet, "quiet", false, "neither progress nor remarks")
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(a.helpCommand(root))
 	root.AddCommand(
 		a.initCommand(), a.putCommand(), a.getCommand(), a.lsCommand(), a.statCommand(), a.rmCommand(), a.mvCommand(),
 		a.scrubCommand(), a.inspectCommand(), a.policyCommand(), a.retainCommand(), a.holdCommand(), a.gcCommand(), a.benchCommand(),
 	)
 	return root
+}
+
+// helpCommand tells about a command; one that is not there is a usage error.
+func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Tell about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return usageError{err}
+			}
+			if len(rest) > 0 {
+				return unknown(cmd, rest)
+			}
+			return cmd.Help()
+		},
+	}
 }
 
 const rootHelp = `Keep files in a store and get them back bit for bit.

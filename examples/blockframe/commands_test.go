@@ -142,6 +142,8 @@ func TestNameFor(t *testing.T) {
 	}
 	_, err := nameFor("-", "a/", false)
 	require.Error(t, err)
+	require.Contains(t, ok(t, "help", "policy", "set"), "--preset")
+	require.Contains(t, ok(t, "help"), "help")
 	require.Contains(t, ok(t, "help", "scrub"), "repair\nqueue")
 }
 
@@ -175,7 +177,7 @@ func lastLine(s string) string {
 // Exit code 2 is for the command line, whatever the store is.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"frob"}, {"--frob", "ls"}, {"get"}, {"get", "a", "b"}, {"put"}, {"stat"}, {"mv", "a"}, {"ls", "a", "b"}, {"inspect"},
+		{}, {"frob"}, {"help", "frob"}, {"help", "policy", "frob"}, {"--frob", "ls"}, {"get"}, {"get", "a", "b"}, {"put"}, {"stat"}, {"mv", "a"}, {"ls", "a", "b"}, {"inspect"},
 		{"ls"}, {"init"}, // no store
 		{"--store", "x", "put", "-"}, {"--store", "x", "put", "."}, {"--store", "x", "get", "-r", "a", "-o", "-"},
 		{"--store", "x", "get", "-r", "a", "--version", "1"}, {"--store", "x", "--json", "get", "a"},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -108,14 +109,14 @@ func nameFor(arg, name string, several bool) (string, error) {
 
 // put stores all sources, and goes on after one that cannot be.
 func (a *app) put(ctx context.Context, st *blockframe.Store, sources []source) error {
-	p := &putter{app: a, st: st}
+	p := &putter{app: a, st: st, start: time.Now()}
 	for _, s := range sources {
 		err := p.source(ctx, s)
 		if err == nil {
 			continue
 		}
 		if fatal(err) {
-			if p.files+p.dirs+p.links > 0 {
+			if p.same+p.files+p.dirs+p.links > 0 {
 				p.summary()
 			}
 			return interrupted(s, err)
@@ -155,7 +156,9 @@ type putter struct {
 	st  *blockframe.Store
 	bar *bar
 
+	start              time.Time
 	files, dirs, links int
+	same               int // files that were stored before, just so
 	bytes              int64
 	refused            int
 }
@@ -248,6 +251,10 @@ func (p *putter) stored(o blockframe.Object) error {
 	case "symlink":
 		p.links++
 	default:
+		if o.Created.Before(p.start) {
+			p.same++
+			break
+		}
 		p.files++
 		p.bytes += o.Size
 	}
@@ -273,7 +280,11 @@ func (p *putter) summary() error {
 		if p.links > 0 {
 			what = append(what, plural(p.links, "symbolic link", "symbolic links"))
 		}
-		fmt.Fprintf(p.out, "stored %s, %s\n", strings.Join(what, ", "), human(p.bytes))
+		unchanged := ""
+		if p.same > 0 {
+			unchanged = fmt.Sprintf("; %s stored before, unchanged", plural(p.same, "file was", "files were"))
+		}
+		fmt.Fprintf(p.out, "stored %s, %s%s\n", strings.Join(what, ", "), human(p.bytes), unchanged)
 	}
 	if p.refused > 0 {
 		p.remark("%s could not be stored", plural(p.refused, "name", "names"))

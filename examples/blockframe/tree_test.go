@@ -261,7 +261,7 @@ func TestPutOfManyBatches(t *testing.T) {
 	}
 }
 
-// Files that are there are counted, and some of them named.
+// Files that are there already are counted, in the store and on disk.
 func TestGetOverFiles(t *testing.T) {
 	t.Parallel()
 	home, _ := newStore(t, 1)
@@ -270,10 +270,13 @@ func TestGetOverFiles(t *testing.T) {
 		write(t, filepath.Join(src, fmt.Sprint(i)), byte(i), 10)
 	}
 	ok(t, "--store", home, "put", "-r", src)
+	write(t, filepath.Join(src, "new"), 99, 10)
+	require.Contains(t, ok(t, "--store", home, "put", "-r", src), "stored 1 file, 1 directory, 10 B; 15 files were stored before, unchanged\n")
+	require.NoError(t, os.Remove(filepath.Join(src, "new")))
 	r := exits(t, exitError, "--store", home, "get", "-r", "src", "-o", src)
 	require.Equal(t, mostExisting+1, strings.Count(r.err, "\n"), r.err)
 	require.Contains(t, r.err, "15 files exist and were left as they were (--force replaces them)\n")
-	require.Len(t, lines(t, cli(t, "--store", home, "--json", "get", "-r", "src", "-o", src).err), 16)
+	require.Len(t, lines(t, cli(t, "--store", home, "--json", "get", "-r", "src", "-o", src).err), 17) // what the first one restored, too
 	require.Empty(t, cli(t, "--store", home, "get", "-r", "src", "-o", src, "--force").err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,14 +15,15 @@ const wholeShard = -1
 // damageLog gathers what reads find damaged and puts it on the repair queue of the
 // catalog, one row for each extent and shard. Who reads never waits for it.
 type damageLog struct {
-	s    *Store
-	wake chan struct{}
-	mu   sync.Mutex
-	rows map[damageKey]*finding // not committed yet
-	seen map[damageKey]*finding // committed, and not repaired since: no news
-	told map[damageKey]bool     // logged, and not repaired since
-	lost map[lostKey]bool       // told of, and not repaired since
-	busy turn                   // held while rows are committed, so that flush means flushed
+	s       *Store
+	wake    chan struct{}
+	mu      sync.Mutex
+	rows    map[damageKey]*finding // not committed yet
+	seen    map[damageKey]*finding // committed, and not repaired since: no news
+	told    map[damageKey]bool     // logged, and not repaired since
+	lost    map[lostKey]bool       // told of, and not repaired since
+	busy    turn                   // held while rows are committed, so that flush means flushed
+	refused atomic.Bool            // by the catalog, since the store was opened: told once
 }
 
 // finding is a row on its way to the queue, of an extent that may lose m shards.
@@ -94,12 +96,15 @@ func (s *Store) tell(key damageKey, d *Damage) {
 		if d.Path == "" {
 			attrs = []any{"backend", d.Backend}
 		}
+		if d.Name != "" {
+			attrs = append(attrs, "name", d.Name)
+		}
 		switch {
 		case key.backend != (BackendID{}):
 		case d.Stripe < 0:
-			attrs = append(attrs, "name", d.Name, "shard", d.Shard, "part", "the whole shard", "extent", d.Extent)
+			attrs = append(attrs, "shard", d.Shard, "part", "the whole shard", "extent", d.Extent)
 		default:
-			attrs = append(attrs, "name", d.Name, "shard", d.Shard, "block", d.Stripe, "extent", d.Extent)
+			attrs = append(attrs, "shard", d.Shard, "block", d.Stripe, "extent", d.Extent)
 		}
 		s.log.Warn("damage found", append(attrs, "err", d.Err)...)
 	}
@@ -300,7 +305,9 @@ func (l *damageLog) flush(ctx context.Context) {
 				continue
 			}
 			if err := l.s.commitOne(ctx, Report{Damage: list}); err != nil {
-				l.s.log.Warn("damage could not be put on the repair queue; the next read or scrub finds it again", "rows", left+len(list), "err", err)
+				if !l.refused.Swap(true) { // a store that takes no changes refuses all
+					l.s.log.Warn("damage could not be put on the repair queue; the next read or scrub finds it again", "rows", left+len(list), "err", err)
+				}
 				return
 			}
 			list, size = nil, 0

@@ -199,6 +199,10 @@ func (a *app) describe(o blockframe.Object, of blockframe.Survival) error {
 	switch {
 	case of.Shards < 0:
 		line("survives", "nothing: some of it is lost already")
+	case of.Disks == 0 && of.Shards == 0:
+		line("survives", "no loss")
+	case of.Disks == 0:
+		line("survives", "the loss of any %s, but of no disk", plural(of.Shards, "shard", "shards"))
 	case of.Shards > 0:
 		line("survives", "the loss of any %s, or of any %s", plural(of.Disks, "disk", "disks"), plural(of.Shards, "shard", "shards"))
 	default:

@@ -100,12 +100,14 @@ func (s *Store) knows(ctx context.Context, k parsedKey) (bool, error) {
 // testimony is what the manifests of a blob say of its upload.
 type testimony struct {
 	k       parsedKey
+	has     func(ID) (bool, error) // whether a content is kept elsewhere
 	kind    Kind
 	need    int      // shards of the extent, to read it
 	names   []string // the first ones
 	objects int64
 	end     bool // the line that proves an object is there
 	bad     bool
+	err     error  // of the catalog
 	line    []byte // the one under way, the first maxLine bytes of it
 }
 
@@ -118,6 +120,9 @@ func (p *testimony) complete() bool {
 // error, but that its backend does not answer is.
 func (s *Store) testimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
 	p, err := s.readTestimony(ctx, d, k, key)
+	if p.err != nil {
+		return testimony{}, p.err
+	}
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	} else if !errors.Is(err, ErrUnavailable) && !exhausted(err) {
@@ -142,7 +147,7 @@ func (s *Store) readTestimony(ctx context.Context, d *disk, k parsedKey, key Bac
 	if t.storeID != s.storeID || t.extent != k.extent || t.upload != k.upload {
 		return testimony{}, fmt.Errorf("%w: the blob is another one than its key says", ErrCorrupt)
 	}
-	p := testimony{k: k, kind: t.kind, need: t.code.K}
+	p := testimony{k: k, kind: t.kind, need: t.code.K, has: func(id ID) (bool, error) { return s.hasContent(ctx, id) }}
 	got, err := measured(func(add func([]byte) error) error {
 		for at := int64(0); at < t.manifests.len; at += linePiece {
 			b := frame.Aligned(int(min(linePiece, t.manifests.len-at)))
@@ -191,9 +196,25 @@ func (p *testimony) read(line []byte) {
 		return
 	}
 	p.bad = p.bad || m.V != 1 || UploadID(m.Put) != p.k.upload || m.check() != nil
+	if m.ID != nil && p.err == nil { // of a pack that was cut off while what it took in stayed where it was
+		var here bool
+		if here, p.err = p.has(*m.ID); here {
+			return
+		}
+	}
 	if p.objects++; len(p.names) < mostUnclaimedNames {
 		p.names = append(p.names, m.Name)
 	}
+}
+
+// hasContent reports whether the catalog knows where a content is, as far as it is
+// referred to.
+func (s *Store) hasContent(ctx context.Context, id ID) (bool, error) {
+	c, err := s.cat.Content(ctx, id)
+	if isAbsent(err) {
+		return false, nil
+	}
+	return err == nil && c.Refs > 0, err
 }
 
 // shardsThere returns how many shards there are of the extent of a key.

@@ -55,6 +55,31 @@ func TestCollectLeavesUnclaimedAlone(t *testing.T) {
 	}
 }
 
+// A pack whose contents are kept elsewhere too proves nothing that was lost: so it is with
+// what was moved into a pack that no record came to name.
+func TestCollectRemovesPacksOfWhatIsKept(t *testing.T) {
+	base := coded(2, 1, miB)
+	r := newRig(t, 3, base)
+	b := r.NewBatch(t.Context())
+	for i := range 3 {
+		require.NoError(t, b.Put(fmt.Sprint("x", i), bytes.NewReader(content(uint64(i), 50_000)), store.PutOptions{Expect: store.AnyVersion}))
+	}
+	_, err := b.Commit()
+	require.NoError(t, err)
+	r = r.forgotten(base)
+	for i := range 2 {
+		r.put(fmt.Sprint("y", i), content(uint64(i), 50_000))
+	}
+	rep := r.collect(store.CollectOptions{})
+	require.EqualValues(t, 1, rep.Unclaimed)
+	require.Equal(t, []string{"x2"}, rep.UnclaimedNames)
+	require.Zero(t, rep.Blobs)
+	r.put("y2", content(2, 50_000))
+	rep = r.collect(store.CollectOptions{})
+	require.Zero(t, rep.Unclaimed)
+	require.EqualValues(t, 3, rep.Orphans)
+}
+
 // Of what an interrupted put left, nothing is kept that proves no object: an object that
 // lacks its last extent, or one of which too few shards are left to read it.
 func TestCollectRemovesWhatProvesNothing(t *testing.T) {

@@ -71,7 +71,11 @@ func (s *Store) reportLogRepairs(ctx context.Context) (int64, error) {
 	n := int64(len(s.journal.Repairs()))
 	told := l.owed + n - l.seen
 	l.owed, l.seen = 0, n
-	return told, s.saveLogRepairs(ctx)
+	err := s.saveLogRepairs(ctx)
+	if err != nil {
+		l.owed += told // nobody reads the report
+	}
+	return told, err
 }
 
 // keepLogRepairs saves at the end what a process owes that repaired some without a

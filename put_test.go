@@ -351,6 +351,9 @@ func TestSourcesThatMisbehave(t *testing.T) {
 		_, err := st.Put(t.Context(), name, readerFunc(c.read), blockframe.PutOptions{})
 		require.ErrorIs(t, err, c.want, name)
 	}
+	require.PanicsWithValue(t, "mine", func() {
+		st.Put(t.Context(), "panics", readerFunc(func([]byte) (int, error) { panic("mine") }), blockframe.PutOptions{})
+	}, "in the goroutine of the caller, who may recover")
 	_, err := st.Put(t.Context(), "negative", strings.NewReader("x"), blockframe.PutOptions{Size: -1})
 	require.ErrorIs(t, err, fs.ErrInvalid)
 	require.Zero(t, st.Stats().Objects)

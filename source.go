@@ -96,8 +96,10 @@ type boundedReader struct {
 }
 
 type readResult struct {
-	n   int
-	err error
+	n        int
+	err      error
+	panicked bool
+	value    any
 }
 
 // A boundedReader has so much memory.
@@ -140,13 +142,23 @@ func (b *boundedReader) fill(want int) {
 	}
 	buf := b.buf[:want]
 	go func() {
-		n, err := b.r.Read(buf)
-		b.got <- readResult{n, err}
+		res := readResult{panicked: true}
+		defer func() {
+			if res.panicked {
+				res.value = recover()
+			}
+			b.got <- res
+		}()
+		res.n, res.err = b.r.Read(buf)
+		res.panicked = false
 	}()
 	select {
 	case res := <-b.got:
+		if res.panicked { // in whose goroutine it would be without us
+			panic(res.value)
+		}
 		if res.n < 0 || res.n > want {
-			res = readResult{0, fmt.Errorf("%w: the source says that it read %d bytes, of %d at most", fs.ErrInvalid, res.n, want)}
+			res = readResult{err: fmt.Errorf("%w: the source says that it read %d bytes, of %d at most", fs.ErrInvalid, res.n, want)}
 		}
 		b.rest, b.err = buf[:res.n], res.err
 	case <-b.ctx.Done():

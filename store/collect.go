@@ -69,7 +69,7 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 			return rep, fmt.Errorf("collect: backend %v: %w", d.id, err)
 		}
 	}
-	if err := s.collectUploads(ctx, opts, &rep); err != nil {
+	if err := c.uploads(ctx); err != nil {
 		return rep, fmt.Errorf("collect: %w", err)
 	}
 	return rep, nil
@@ -96,17 +96,21 @@ func (s *Store) allPresent(ctx context.Context) error {
 	return nil
 }
 
-// collectUploads ends the uploads that may be.
-func (s *Store) collectUploads(ctx context.Context, opts CollectOptions, rep *CollectReport) error {
+// uploads ends the uploads that may be.
+func (c *collection) uploads(ctx context.Context) error {
+	s, opts, rep := c.s, c.opts, c.rep
 	for u, err := range s.cat.Uploads(ctx, UploadID{}) {
 		if err == nil {
-			err = ctx.Err()
+			err = s.over(ctx)
 		}
 		if err != nil {
 			return err
 		}
 		if u.State == UploadLive || u.State == UploadOpen && u.Epoch >= s.epoch || s.pins.has(u.ID) {
 			continue
+		}
+		if s.stale(&u) && !opts.Unclaimed && (c.kept.uploads[u.ID] || c.kept.full) {
+			continue // complete, whatever the log says of it
 		}
 		if opts.DryRun {
 			rep.Waiting++
@@ -226,7 +230,7 @@ func (d *disk) page(ctx context.Context, after BackendKey) (page []BackendKey, e
 func (c *collection) orphans(ctx context.Context, d *disk) error {
 	for key, err := range d.keys(ctx) {
 		if err == nil {
-			err = ctx.Err()
+			err = c.s.over(ctx)
 		}
 		if err != nil {
 			return err
@@ -290,11 +294,27 @@ func (s *Store) orphan(ctx context.Context, d *disk, k parsedKey) (bool, error) 
 	if err != nil {
 		return false, err
 	}
+	if e.Upload == k.upload && k.shard < len(e.Shards) && k.generation > e.Shards[k.shard].Generation && !s.hasShard(ctx, &e, k.shard) {
+		return false, s.over(ctx) // of a repair that a log restored from an older copy has lost: there is no other
+	}
 	// A shard that is missing has no blob: one of its key came of a commit that nobody
 	// waited for. The repair writes the next generation.
 	named := k.shard < len(e.Shards) && e.Upload == k.upload && e.Epoch == k.epoch && !e.Shards[k.shard].Missing &&
 		e.Shards[k.shard].Backend == d.id && e.Shards[k.shard].Generation == k.generation
 	return !named, nil
+}
+
+// hasShard reports whether the blob is there that the catalog names.
+func (s *Store) hasShard(ctx context.Context, e *Extent, i int) bool {
+	if e.Shards[i].Missing {
+		return false
+	}
+	l, err := s.lookAt(ctx, e, i)
+	if err != nil {
+		return false
+	}
+	l.close()
+	return true
 }
 
 // parsedKey is what a key says.

@@ -23,7 +23,7 @@ type damageLog struct {
 	told    map[damageKey]bool     // logged, and not repaired since
 	lost    map[lostKey]bool       // told of, and not repaired since
 	busy    turn                   // held while rows are committed, so that flush means flushed
-	refused atomic.Bool            // by the catalog, since the store was opened: told once
+	refused atomic.Bool            // by the catalog, told once until it takes some
 }
 
 // finding is a row on its way to the queue, of an extent that may lose m shards.
@@ -310,6 +310,7 @@ func (l *damageLog) flush(ctx context.Context) {
 				}
 				return
 			}
+			l.refused.Store(false)
 			list, size = nil, 0
 		}
 	}

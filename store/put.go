@@ -51,7 +51,7 @@ type PutOptions struct {
 // depend on its length.
 func (s *Store) Put(ctx context.Context, name string, r io.Reader, opts PutOptions) (Object, error) {
 	obj, err := s.put(ctx, name, r, opts)
-	if errors.Is(err, context.Canceled) && ctx.Err() == nil { // it was the store's that ended
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil && s.ctx.Err() != nil {
 		err = fmt.Errorf("store: %w: %w", fs.ErrClosed, err)
 	}
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/blockframe/blockframe/internal/frame"
@@ -20,17 +19,18 @@ const (
 // that was restored from an older copy. Nothing tells which.
 type unclaimed struct {
 	uploads map[UploadID]bool
-	full    bool // there may be more than uploads has: all that the catalog does not know
+	full    bool              // there may be more than uploads has: all that the catalog does not know
+	there   map[UploadID]bool // packs that the catalog knows: whether they can be read
 }
 
 // findUnclaimed finds them on all backends, before anything is removed: the blobs that
 // prove an object may come after others of its upload.
 func (c *collection) findUnclaimed(ctx context.Context) error {
-	c.kept.uploads = map[UploadID]bool{}
+	c.kept.uploads, c.kept.there = map[UploadID]bool{}, map[UploadID]bool{}
 	for _, d := range c.s.disks {
 		for key, err := range d.keys(ctx) {
 			if err == nil {
-				err = ctx.Err()
+				err = c.s.over(ctx)
 			}
 			if err != nil {
 				return fmt.Errorf("backend %v: %w", d.id, err)
@@ -53,7 +53,7 @@ func (c *collection) claim(ctx context.Context, d *disk, k parsedKey, key Backen
 	if err != nil || known {
 		return err
 	}
-	p, err := c.s.testimony(ctx, d, k, key)
+	p, err := c.testimony(ctx, d, k, key)
 	if err != nil || !p.complete() {
 		return err
 	}
@@ -87,15 +87,22 @@ func (s *Store) knows(ctx context.Context, k parsedKey) (bool, error) {
 	if s.pins.has(k.upload) {
 		return true, nil
 	}
-	_, err := s.cat.Extent(ctx, k.extent)
+	u, err := s.cat.Upload(ctx, k.upload)
+	if err == nil {
+		return !s.stale(&u), nil
+	}
 	if isAbsent(err) {
-		_, err = s.cat.Upload(ctx, k.upload)
+		_, err = s.cat.Extent(ctx, k.extent)
 	}
 	if isAbsent(err) {
 		return false, nil
 	}
 	return true, err
 }
+
+// stale reports whether the put of an upload had not ended when the log did that an
+// earlier epoch wrote. A log that was restored knows an upload so that was put since.
+func (s *Store) stale(u *Upload) bool { return u.State == UploadOpen && u.Epoch < s.epoch }
 
 // testimony is what the manifests of a blob say of its upload.
 type testimony struct {
@@ -118,23 +125,23 @@ func (p *testimony) complete() bool {
 
 // testimony reads the manifests of a blob. That it cannot be read well enough to tell is no
 // error, but that its backend does not answer is.
-func (s *Store) testimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
-	p, err := s.readTestimony(ctx, d, k, key)
-	if p.err != nil {
+func (c *collection) testimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
+	p, err := c.readTestimony(ctx, d, k, key)
+	switch over := c.s.over(ctx); {
+	case over != nil:
+		return testimony{}, over
+	case p.err != nil:
 		return testimony{}, p.err
+	case err == nil:
+		return p, nil
+	case unreachable(err):
+		return testimony{}, err
 	}
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	} else if !errors.Is(err, ErrUnavailable) && !exhausted(err) {
-		if err == nil {
-			return p, nil
-		}
-		return testimony{}, nil
-	}
-	return testimony{}, err
+	return testimony{}, nil
 }
 
-func (s *Store) readTestimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
+func (c *collection) readTestimony(ctx context.Context, d *disk, k parsedKey, key BackendKey) (testimony, error) {
+	s := c.s
 	l, err := d.look(ctx, key, func() (BackendReader, error) { return d.Open(s.ctx, key, OpenOptions{}) })
 	if err != nil {
 		return testimony{}, err
@@ -147,7 +154,7 @@ func (s *Store) readTestimony(ctx context.Context, d *disk, k parsedKey, key Bac
 	if t.storeID != s.storeID || t.extent != k.extent || t.upload != k.upload {
 		return testimony{}, fmt.Errorf("%w: the blob is another one than its key says", ErrCorrupt)
 	}
-	p := testimony{k: k, kind: t.kind, need: t.code.K, has: func(id ID) (bool, error) { return s.hasContent(ctx, id) }}
+	p := testimony{k: k, kind: t.kind, need: t.code.K, has: func(id ID) (bool, error) { return c.hasContent(ctx, id) }}
 	got, err := measured(func(add func([]byte) error) error {
 		for at := int64(0); at < t.manifests.len; at += linePiece {
 			b := frame.Aligned(int(min(linePiece, t.manifests.len-at)))
@@ -207,14 +214,34 @@ func (p *testimony) read(line []byte) {
 	}
 }
 
-// hasContent reports whether the catalog knows where a content is, as far as it is
-// referred to.
-func (s *Store) hasContent(ctx context.Context, id ID) (bool, error) {
-	c, err := s.cat.Content(ctx, id)
+// hasContent reports whether a content is kept elsewhere, by what the catalog knows, and
+// can be read there.
+func (c *collection) hasContent(ctx context.Context, id ID) (bool, error) {
+	k, err := c.s.cat.Content(ctx, id)
 	if isAbsent(err) {
 		return false, nil
 	}
-	return err == nil && c.Refs > 0, err
+	if err != nil || k.Refs == 0 || k.Upload.IsZero() {
+		return err == nil && k.Refs > 0, err
+	}
+	there, known := c.kept.there[k.Upload]
+	if known {
+		return there, nil
+	}
+	e, err := c.s.cat.ExtentAt(ctx, k.Upload, 0)
+	if err != nil || e.Kind != KindPack {
+		return false, err
+	}
+	n := 0
+	for i := range e.Shards {
+		if c.s.hasShard(ctx, &e, i) {
+			n++
+		}
+	}
+	if len(c.kept.there) < mostUnclaimed {
+		c.kept.there[k.Upload] = n >= e.Code.K
+	}
+	return n >= e.Code.K, c.s.over(ctx)
 }
 
 // shardsThere returns how many shards there are of the extent of a key.

@@ -80,6 +80,69 @@ func TestCollectRemovesPacksOfWhatIsKept(t *testing.T) {
 	require.EqualValues(t, 3, rep.Orphans)
 }
 
+// The record of where a content is kept else says nothing when its blobs are gone: the log
+// may be older than their collection.
+func TestCollectKeepsTheOnlyCopy(t *testing.T) {
+	base := coded(2, 1, miB)
+	r := newRig(t, 3, base)
+	r.packed("x", 50_000, 50_000)
+	kept := r.blobs()
+	r = r.forgotten(base)
+	for i := range 2 {
+		o := r.put(fmt.Sprint("y", i), content(uint64(i)*256+'x', 50_000))
+		e := r.extents(o)[0]
+		for j := range e.Shards {
+			m, key := r.shard(&e, j)
+			m.Delete(key)
+		}
+	}
+	rep := r.collect(store.CollectOptions{})
+	require.EqualValues(t, 2, rep.Unclaimed)
+	require.Zero(t, rep.Blobs)
+	require.Equal(t, kept, r.blobs())
+}
+
+// A log that was restored to the middle of a put knows the first extents of an object that
+// was acknowledged since.
+func TestCollectKeepsWhatWasPutSince(t *testing.T) {
+	base := coded(2, 1, miB)
+	r := newRig(t, 3, base)
+	o := r.put("x", content(1, 3*miB+70_000))
+	first, blobs := r.extents(o)[0], r.blobs()
+	r.cat = newTables()
+	r.cat.epoch, r.cat.extents[first.ID] = 5, first
+	r = r.reopened(base)
+	for range 2 {
+		rep := r.collect(store.CollectOptions{})
+		require.EqualValues(t, 1, rep.Unclaimed)
+		require.Zero(t, rep.Blobs+rep.Killed)
+		require.Equal(t, blobs, r.blobs())
+	}
+	r.collect(store.CollectOptions{Unclaimed: true})
+	require.Zero(t, r.blobs())
+}
+
+// A log that was restored to before a repair names a blob that is gone: the one that took
+// its place stays.
+func TestCollectKeepsWhatWasRepairedSince(t *testing.T) {
+	r := newRig(t, 3, uncached(1, 2, miB))
+	data := content(1, 300_000)
+	o := r.put("x", data)
+	before := r.extents(o)[0]
+	for i := range before.Shards {
+		m, key := r.shard(&before, i)
+		m.Flip(key, page+5, 1)
+		_, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true, Repair: true})
+		require.NoError(t, err)
+	}
+	after := r.extents(o)[0]
+	r.cat.extents[before.ID] = before
+	require.Zero(t, r.collect(store.CollectOptions{}).Blobs)
+	r.cat.extents[before.ID] = after
+	r.reads(o, data)
+	r.cleanScrub()
+}
+
 // Of what an interrupted put left, nothing is kept that proves no object: an object that
 // lacks its last extent, or one of which too few shards are left to read it.
 func TestCollectRemovesWhatProvesNothing(t *testing.T) {
@@ -181,4 +244,19 @@ func TestCollectLeavesNothingOfThePurged(t *testing.T) {
 	r.cat.given[e.Upload] = true
 	require.Zero(t, r.collect(store.CollectOptions{}).Unclaimed)
 	require.Zero(t, r.blobs())
+}
+
+// packed puts contents of some sizes as one pack.
+func (r *rig) packed(name string, sizes ...int) (objs []store.Object) {
+	r.t.Helper()
+	b := r.NewBatch(r.t.Context())
+	for i, n := range sizes {
+		require.NoError(r.t, b.Put(fmt.Sprint(name, i), bytes.NewReader(content(uint64(i*256)+uint64(name[0]), n)), store.PutOptions{Attr: attr, Expect: store.AnyVersion}))
+	}
+	res, err := b.Commit()
+	require.NoError(r.t, err)
+	for _, x := range res {
+		objs = append(objs, x.Object)
+	}
+	return objs
 }

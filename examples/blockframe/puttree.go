@@ -226,8 +226,15 @@ func (w *treeWalk) settle() error {
 
 // stop waits for what is under way when the walk ends before its time.
 func (w *treeWalk) stop() {
-	if w.before != nil {
-		<-w.before.done
+	b := w.before
+	if b == nil {
+		return
+	}
+	<-b.done
+	for _, o := range b.made { // none if it failed
+		if w.stored(o) != nil {
+			return
+		}
 	}
 }
 

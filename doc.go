@@ -34,6 +34,13 @@
 // its copies is missing the store can be read, not changed. [Store.Survives] says
 // how many disks, any of them, may be lost at once.
 //
+// # Few processors
+//
+// A call that waits for a disk keeps one of the GOMAXPROCS turns to run Go code until the
+// runtime notices. Where these are two, and the disks many, put gains a quarter or more
+// from one or two more of them (runtime.GOMAXPROCS, or the environment), for a few percent
+// of the speed of reads from memory. The library leaves that to the program.
+//
 // # Errors
 //
 // Errors match those of [io/fs] wherever one fits, and the few declared here:

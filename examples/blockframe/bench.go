@@ -118,6 +118,7 @@ type benchResult struct {
 type machineRow struct {
 	Type      string  `json:"type"` // machine
 	CPUs      int     `json:"cpus"`
+	Procs     int     `json:"gomaxprocs"`
 	OS        string  `json:"os"`
 	Arch      string  `json:"arch"`
 	Go        string  `json:"go"`
@@ -176,11 +177,11 @@ func (b *bench) machine() error {
 	if err != nil {
 		return err
 	}
-	row := machineRow{"machine", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version(), abs, b.size, b.flags.rounds, f * 1e6}
+	row := machineRow{"machine", runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version(), abs, b.size, b.flags.rounds, f * 1e6}
 	if b.json {
 		return writeJSON(b.out, row)
 	}
-	fmt.Fprintf(b.out, "%d CPUs, %s/%s, %s, in %s\nobject of %s, medians of %s, F = fdatasync p50 = %.0f µs\n\n", row.CPUs, row.OS, row.Arch, row.Go, row.Dir,
+	fmt.Fprintf(b.out, "%d CPUs (GOMAXPROCS %d), %s/%s, %s, in %s\nobject of %s, medians of %s, F = fdatasync p50 = %.0f µs\n\n", row.CPUs, row.Procs, row.OS, row.Arch, row.Go, row.Dir,
 		binarySize(b.size), plural(b.flags.rounds, "round", "rounds"), row.Fdatasync)
 	return b.out.Flush()
 }

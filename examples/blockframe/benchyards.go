@@ -144,7 +144,7 @@ func (b *bench) command(name string, args ...string) error {
 func (b *bench) directRead(files []string) (float64, error) {
 	start := time.Now()
 	var work errgroup.Group
-	work.SetLimit(runtime.GOMAXPROCS(0))
+	work.SetLimit(runtime.NumCPU())
 	for _, name := range files {
 		work.Go(func() error {
 			f, err := openDirect(name)

@@ -61,7 +61,10 @@ func TestRotMonkey(t *testing.T) {
 				lives = 1
 			}
 			for i := range lives {
-				newMonkey(t, c, base+uint64(i)).live(perLife)
+				seed := base + uint64(i)
+				if !t.Run(fmt.Sprint(seed), func(t *testing.T) { newMonkey(t, c, seed).live(perLife) }) {
+					return
+				}
 			}
 		})
 	}

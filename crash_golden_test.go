@@ -3,6 +3,7 @@ package blockframe_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -214,6 +215,19 @@ func operations(t *testing.T, b *bytes.Buffer) {
 		_, err := st.Repair(ctx)
 		return err
 	}))
+	run(do("put a batch, and purge most of it", func(ctx context.Context, st *blockframe.Store) error {
+		batch := st.Batch(ctx)
+		for i := range 3 {
+			if err := batch.Put(fmt.Sprint("batch/", i), bytes.NewReader(content(byte(10+i), 20_000)), blockframe.PutOptions{Attr: attr}); err != nil {
+				return err
+			}
+		}
+		if _, err := batch.Commit(); err != nil {
+			return err
+		}
+		return errors.Join(st.Delete(ctx, "batch/0", blockframe.DeleteOptions{All: true}), st.Delete(ctx, "batch/1", blockframe.DeleteOptions{All: true}))
+	}))
+	run(compactStep())
 	section("close", func() error { return st.Close() })
 	section("open", open)
 	require.NoError(t, st.Close())

@@ -118,10 +118,25 @@ func script() []step {
 			_, err := st.Collect(ctx, blockframe.CollectOptions{})
 			return err
 		}),
+		do("purge most of a pack", func(ctx context.Context, st *blockframe.Store) error {
+			return st.Delete(ctx, "moved/two", blockframe.DeleteOptions{All: true})
+		}),
+		compactStep(),
 		putStep("b/extents", 9, 2*mib+1), // the name is free again
 		do("hold", func(ctx context.Context, st *blockframe.Store) error { return st.Hold(ctx, "b/extents", 0, true) }),
 		putStep("a/inline", 1, 101),
 	}
+}
+
+// compactStep moves something.
+func compactStep() step {
+	return do("compact", func(ctx context.Context, st *blockframe.Store) error {
+		rep, err := st.Compact(ctx, blockframe.CompactOptions{})
+		if err == nil && rep.Contents == 0 {
+			err = fmt.Errorf("nothing was moved: %+v", rep)
+		}
+		return err
+	})
 }
 
 // scriptNames are all names that a script gives to objects.

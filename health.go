@@ -51,6 +51,14 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport
 	return s.eng.Collect(ctx, opts)
 }
 
+// Compact puts the contents of small packs, and of those of which half is referred to no
+// more, together in packs of up to 64 MiB, in the code of their policy: many small files
+// that were put one by one take less space then, and purged ones give theirs back. The old
+// packs go with Collect, once their grace is over.
+func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport, error) {
+	return s.eng.Compact(ctx, opts)
+}
+
 // Survival returns what a version can lose and still be read, by what is known: damage
 // counts that reads and scrubs have found and nobody has repaired yet, and disks that are
 // absent. No disk is asked. Without the commit log no name leads to the bytes, so of the

@@ -79,6 +79,12 @@ type (
 	// methods.
 	RepairReport = store.RepairReport
 
+	// CompactOptions says how Store.Compact works. See store.CompactOptions for its fields.
+	CompactOptions = store.CompactOptions
+
+	// CompactReport is what Store.Compact did. See store.CompactReport for its fields.
+	CompactReport = store.CompactReport
+
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.
 	CollectOptions = store.CollectOptions

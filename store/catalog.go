@@ -63,7 +63,8 @@ type Catalog interface {
 	Inline(ctx context.Context) iter.Seq2[Inline, error]
 
 	// Owners yields the versions whose content overlaps the bytes [lo, hi) of
-	// the stored stream of an upload.
+	// the stored stream of an upload, in order of offset; those that share a
+	// content come one after the other.
 	Owners(ctx context.Context, upload UploadID, lo, hi int64) iter.Seq2[Owner, error]
 
 	// State returns the value last set under a key by SetState, nil when there
@@ -298,6 +299,20 @@ type Member struct {
 	Size   int64
 }
 
+// Repack moves contents from packs into another: those that are referred to and lie still
+// where they did, unless the new pack has less parity than theirs. The others stay; the
+// result's Changed tells whether any moved, and Number how many.
+type Repack struct {
+	Extent  Extent
+	Members []Moved
+}
+
+// Moved is a member of a pack that was one of another before.
+type Moved struct {
+	Member
+	From UploadID
+}
+
 // Kill declares dead what may be: an upload that is condemned and whose grace is
 // over in log time, or one of an earlier epoch that is still open. Changed says
 // whether it is dead now; only then its blobs may be removed.
@@ -343,6 +358,7 @@ const (
 	KindSetState  CommandKind = 10
 	KindScrubbed  CommandKind = 11
 	KindAbandon   CommandKind = 12
+	KindRepack    CommandKind = 13
 )
 
 // CommandKind returns the command's number in the log.
@@ -358,6 +374,9 @@ func (Forget) CommandKind() CommandKind    { return KindForget }
 func (SetState) CommandKind() CommandKind  { return KindSetState }
 func (Scrubbed) CommandKind() CommandKind  { return KindScrubbed }
 func (Abandon) CommandKind() CommandKind   { return KindAbandon }
+
+// CommandKind returns the command's number in the log.
+func (Repack) CommandKind() CommandKind { return KindRepack }
 
 // Limits of format and catalog.
 const (

@@ -114,6 +114,8 @@ func (c *tables) one(cmd store.Command) (r store.Result) {
 		delete(c.repairs, row{v.Extent, v.Shard, v.Backend})
 	case store.Pack:
 		r = c.pack(v)
+	case store.Repack:
+		r = c.repack(v)
 	case store.Kill:
 		c.dead[v.Upload] = c.dead[v.Upload] || !c.referred(v.Upload)
 		r.Changed = c.dead[v.Upload]
@@ -194,6 +196,23 @@ func (c *tables) pack(v store.Pack) (r store.Result) {
 			c.contents[m.ID] = have
 			r.Changed = true
 		}
+	}
+	return r
+}
+
+func (c *tables) repack(v store.Repack) (r store.Result) {
+	if r.Err = c.add(v.Extent); r.Err != nil {
+		return r
+	}
+	for _, m := range v.Members {
+		k, ok := c.contents[m.ID]
+		if !ok || k.Upload != m.From || k.Size != m.Size || k.Refs == 0 {
+			continue
+		}
+		k.Upload, k.Offset, k.Code = v.Extent.Upload, m.Offset, v.Extent.Code
+		c.contents[m.ID] = k
+		r.Number++
+		r.Changed = true
 	}
 	return r
 }
@@ -338,6 +357,9 @@ func (c *tables) Owners(_ context.Context, upload store.UploadID, lo, hi int64) 
 			list = append(list, store.Owner{Object: o, Offset: k.Offset})
 		}
 	}
+	slices.SortFunc(list, func(a, b store.Owner) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), slices.Compare(a.Object.ID[:], b.Object.ID[:]), cmp.Compare(a.Object.Name, b.Object.Name))
+	})
 	return all(list)
 }
 

@@ -66,6 +66,10 @@ type Store struct {
 	repairing   turn // one pass over the queue at a time
 	healing     extentLocks
 	collecting  turn
+	compacting  turn
+
+	stuckMu    sync.Mutex
+	stuckPacks map[UploadID]bool // with contents that could not be read
 
 	ctx       context.Context // ends when the store closes
 	cancel    context.CancelFunc
@@ -142,8 +146,8 @@ func newStore(opts Options) *Store {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.mostExtents = maxExtents
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
-	s.repairNow = make(chan struct{}, 1)
-	s.packing, s.repairing, s.collecting = newTurn(), newTurn(), newTurn()
+	s.repairNow, s.stuckPacks = make(chan struct{}, 1), map[UploadID]bool{}
+	s.packing, s.repairing, s.collecting, s.compacting = newTurn(), newTurn(), newTurn(), newTurn()
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
 	return s
 }

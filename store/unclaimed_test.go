@@ -245,18 +245,3 @@ func TestCollectLeavesNothingOfThePurged(t *testing.T) {
 	require.Zero(t, r.collect(store.CollectOptions{}).Unclaimed)
 	require.Zero(t, r.blobs())
 }
-
-// packed puts contents of some sizes as one pack.
-func (r *rig) packed(name string, sizes ...int) (objs []store.Object) {
-	r.t.Helper()
-	b := r.NewBatch(r.t.Context())
-	for i, n := range sizes {
-		require.NoError(r.t, b.Put(fmt.Sprint(name, i), bytes.NewReader(content(uint64(i*256)+uint64(name[0]), n)), store.PutOptions{Attr: attr, Expect: store.AnyVersion}))
-	}
-	res, err := b.Commit()
-	require.NoError(r.t, err)
-	for _, x := range res {
-		objs = append(objs, x.Object)
-	}
-	return objs
-}

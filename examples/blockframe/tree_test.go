@@ -319,3 +319,27 @@ func TestGetInto(t *testing.T) {
 	exits(t, exitUsage, "--store", home, "get", "-r", ".")
 	exits(t, exitError, "--store", home, "get", "-r", "src", "-o", filepath.Join(out, "below a file"))
 }
+
+// Purged files in packs give their space back: compact moves what is left, and gc frees
+// the rest.
+func TestCompact(t *testing.T) {
+	t.Parallel()
+	home, _ := newStore(t, 3)
+	src := filepath.Join(t.TempDir(), "src")
+	for i := range 40 {
+		write(t, filepath.Join(src, fmt.Sprint(i)), byte(i), 20_000)
+	}
+	ok(t, "--store", home, "put", "-r", src)
+	require.Contains(t, ok(t, "--store", home, "compact"), "nothing is gained")
+	for i := range 30 {
+		ok(t, "--store", home, "rm", "--all", fmt.Sprint("src/", i))
+	}
+	require.Contains(t, ok(t, "--store", home, "compact", "--dry-run"), "would empty 1 pack\n")
+	row := lines(t, ok(t, "--store", home, "--json", "compact"))[0]
+	require.Equal(t, []any{10.0, 200_000.0, 1.0}, []any{row["contents"], row["moved"], row["written"]})
+	require.Contains(t, ok(t, "--store", home, "compact"), "nothing is gained")
+	for i := 30; i < 40; i++ {
+		require.Equal(t, string(content(byte(i), 20_000)), ok(t, "--store", home, "get", fmt.Sprint("src/", i)))
+	}
+	exits(t, exitOK, "--store", home, "scrub", "--deep")
+}

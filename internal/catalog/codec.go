@@ -39,6 +39,8 @@ func encodeCommand(e *frame.Encoder, c store.Command) error {
 		return encodeIntact(e, &c)
 	case store.Pack:
 		return encodePack(e, &c)
+	case store.Repack:
+		return encodeRepack(e, &c)
 	case store.Kill:
 		e.Raw(c.Upload[:])
 	case store.Forget:
@@ -77,6 +79,8 @@ func decodeCommand(kind store.CommandKind, body []byte) (c store.Command, err er
 		c = decodeIntact(d)
 	case store.KindPackMove:
 		c = decodePack(d)
+	case store.KindRepack:
+		c = decodeRepack(d)
 	case store.KindKill:
 		c = store.Kill{Upload: d.ID()}
 	case store.KindForget:

@@ -220,6 +220,28 @@ func decodePack(d *frame.Decoder) (c store.Pack) {
 	return c
 }
 
+func encodeRepack(e *frame.Encoder, c *store.Repack) error {
+	if err := encodeExtent(e, &c.Extent); err != nil {
+		return err
+	}
+	e.U32(uint32(len(c.Members)))
+	for _, m := range c.Members {
+		e.Raw(m.ID[:])
+		e.I64(m.Offset)
+		e.I64(m.Size)
+		e.Raw(m.From[:])
+	}
+	return nil
+}
+
+func decodeRepack(d *frame.Decoder) (c store.Repack) {
+	c.Extent = decodeExtent(d)
+	for range d.Count(minMember + 16) {
+		c.Members = append(c.Members, store.Moved{Member: store.Member{ID: d.Hash(), Offset: d.I64(), Size: d.I64()}, From: d.ID()})
+	}
+	return c
+}
+
 func encodeScrubbed(e *frame.Encoder, c *store.Scrubbed) {
 	e.Bool(c.Deep)
 	encodeTime(e, c.Began)

@@ -172,8 +172,8 @@ func (t *tx) pack(p *store.Pack) (res store.Result) {
 		return store.Result{Err: err}
 	}
 	for _, m := range p.Members {
-		if m.Offset < 0 || m.Size < 1 || m.Offset > u.length || m.Size > u.length-m.Offset {
-			return store.Result{Err: invalid("member %v: bytes [%d, %d) of a pack of %d", m.ID, m.Offset, m.Offset+m.Size, u.length)}
+		if err := inPack(&m, u); err != nil {
+			return store.Result{Err: err}
 		}
 		c := t.content(m.ID)
 		if c == nil || !c.inline() || c.size != m.Size {
@@ -181,6 +181,37 @@ func (t *tx) pack(p *store.Pack) (res store.Result) {
 		}
 		t.place(c, c.id, c.size, spot{code: p.Extent.Code, upload: u.id, offset: m.Offset})
 		res.Changed = true
+	}
+	t.settle(u.id)
+	return res
+}
+
+// inPack returns an error for a member that does not lie in its pack.
+func inPack(m *store.Member, u *upload) error {
+	if m.Offset < 0 || m.Size < 1 || m.Offset > u.length || m.Size > u.length-m.Offset {
+		return invalid("member %v: bytes [%d, %d) of a pack of %d", m.ID, m.Offset, m.Offset+m.Size, u.length)
+	}
+	return nil
+}
+
+// repack moves contents from packs into another, those that are where they were and are
+// referred to. What is not, and may yet be revived, stays.
+func (t *tx) repack(p *store.Repack) (res store.Result) {
+	u, _, err := t.addExtent(&p.Extent)
+	if err != nil {
+		return store.Result{Err: err}
+	}
+	for _, m := range p.Members {
+		if err := inPack(&m.Member, u); err != nil {
+			return store.Result{Err: err}
+		}
+		c := t.content(m.ID)
+		if c == nil || c.upload.IsZero() || c.upload != m.From || c.upload == u.id || c.refs == 0 || c.size != m.Size || c.code.M > p.Extent.Code.M {
+			continue
+		}
+		t.place(c, c.id, c.size, spot{code: p.Extent.Code, upload: u.id, offset: m.Offset})
+		res.Changed = true
+		res.Number++
 	}
 	t.settle(u.id)
 	return res

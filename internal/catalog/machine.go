@@ -244,6 +244,8 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.intact(&c)
 	case store.Pack:
 		return t.pack(&c)
+	case store.Repack:
+		return t.repack(&c)
 	case store.Kill:
 		return t.kill(c.Upload)
 	case store.Forget:

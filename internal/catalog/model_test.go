@@ -310,6 +310,8 @@ func (m *model) command(c store.Command) error {
 		return m.intact(c)
 	case store.Pack:
 		return m.pack(c)
+	case store.Repack:
+		return m.repack(c)
 	case store.Kill:
 		return m.kill(c.Upload)
 	case store.Forget:

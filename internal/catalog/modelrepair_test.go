@@ -113,6 +113,25 @@ func (m *model) pack(c store.Pack) error {
 	return nil
 }
 
+func (m *model) repack(c store.Repack) error {
+	if err := m.addExtent(c.Extent); err != nil {
+		return err
+	}
+	u := m.uploads[c.Extent.Upload]
+	for _, member := range c.Members {
+		if member.Offset+member.Size > u.Length {
+			return fs.ErrInvalid
+		}
+		old := m.contents[member.ID]
+		if old != nil && len(old.Inline) == 0 && !old.Upload.IsZero() && old.Upload == member.From && old.Upload != u.ID && old.Refs > 0 &&
+			old.Size == member.Size && old.Code.M <= c.Extent.Code.M {
+			m.place(store.Content{ID: member.ID, Size: member.Size, Upload: u.ID, Offset: member.Offset, Code: c.Extent.Code})
+		}
+	}
+	m.abandon(u.ID)
+	return nil
+}
+
 func (m *model) kill(id store.UploadID) error {
 	u := m.uploads[id]
 	if u == nil {

@@ -1,9 +1,11 @@
 package catalog_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -196,10 +198,28 @@ func (g *gen) repair() store.Command {
 		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(5), Generation: uint32(g.IntN(4))}}
 	case 8:
 		return store.Abandon{Upload: uid(n)}
+	case 10, 11, 12:
+		return g.repack()
 	case 9:
 		return catalog.SetGrace{Grace: time.Duration(g.IntN(20)) * time.Millisecond}
 	}
 	return g.put()
+}
+
+// repack moves what lies in some upload.
+func (g *gen) repack() store.Command {
+	c := store.Repack{Extent: g.pack()}
+	c.Extent.Length = 1000
+	for _, id := range slices.SortedFunc(maps.Keys(g.m.contents), func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) }) {
+		at := g.m.contents[id]
+		if !at.Upload.IsZero() && at.Size < 900 && len(c.Members) < 3 && g.IntN(2) == 0 {
+			c.Members = append(c.Members, store.Moved{Member: store.Member{ID: id, Offset: int64(g.IntN(100)), Size: at.Size}, From: at.Upload})
+		}
+	}
+	if len(c.Members) > 0 && g.IntN(5) == 0 {
+		c.Members[0].From = uid(1 + g.IntN(g.uploads+1))
+	}
+	return c
 }
 
 func (g *gen) pack() store.Extent {

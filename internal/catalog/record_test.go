@@ -48,6 +48,7 @@ func samples() []store.Command {
 		store.Intact{Extent: eid(1), Shard: 2, Generation: 3},
 		store.Intact{Backend: bid(1)},
 		store.Pack{Extent: x, Members: []store.Member{{ID: idOf("a"), Offset: 1, Size: 2}, {ID: idOf("b"), Offset: 3, Size: 4}}},
+		store.Repack{Extent: x, Members: []store.Moved{{Member: store.Member{ID: idOf("a"), Offset: 1, Size: 2}, From: uid(7)}}},
 		store.Kill{Upload: uid(1)},
 		store.Forget{Upload: uid(2)},
 		store.Abandon{Upload: uid(3)},
@@ -97,7 +98,7 @@ func TestGolden(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, &catalog.Entry{Stamp: stamp, Origin: origin, Record: store.Record{Each: true, Commands: []store.Command{c}}}, r)
 	}
-	require.Len(t, kinds, 25, "a command without a golden vector")
+	require.Len(t, kinds, 26, "a command without a golden vector")
 	if *update {
 		require.NoError(t, os.WriteFile(name, []byte(lines.String()), 0o644))
 	}
@@ -184,7 +185,7 @@ func TestVersions(t *testing.T) {
 	future[0] = 2
 	_, err := catalog.DecodeRecord(future)
 	require.ErrorIs(t, err, frame.ErrVersion)
-	for _, kind := range []byte{0, 13, 31, 45, 64, 96, 255} {
+	for _, kind := range []byte{0, 14, 31, 45, 64, 96, 255} {
 		unknown := bytes.Clone(b)
 		unknown[len(b)-5] = kind
 		_, err := catalog.DecodeRecord(unknown)

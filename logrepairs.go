@@ -38,13 +38,19 @@ func (s *Store) loadLogRepairs(ctx context.Context) error {
 	return s.saveLogRepairs(ctx)
 }
 
+// countLogRepairs adds what the journal has repaired since to what is owed.
+func (s *Store) countLogRepairs() {
+	n := int64(len(s.journal.Repairs()))
+	s.logRepairs.owed += n - s.logRepairs.seen
+	s.logRepairs.seen = n
+}
+
 // saveLogRepairs counts what the journal has repaired since, and puts what is owed into
 // the catalog. A store that takes no changes goes on without: it has repaired nothing
 // either, but for what it found before. A crash before it loses the news, no more.
 func (s *Store) saveLogRepairs(ctx context.Context) error {
 	l := &s.logRepairs
-	n := int64(len(s.journal.Repairs()))
-	l.owed, l.seen = l.owed+n-l.seen, n
+	s.countLogRepairs()
 	if l.owed == l.saved || s.journal.ReadOnly() != nil {
 		return nil
 	}
@@ -68,9 +74,9 @@ func (s *Store) reportLogRepairs(ctx context.Context) (int64, error) {
 	l := &s.logRepairs
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := int64(len(s.journal.Repairs()))
-	told := l.owed + n - l.seen
-	l.owed, l.seen = 0, n
+	s.countLogRepairs()
+	told := l.owed
+	l.owed = 0
 	err := s.saveLogRepairs(ctx)
 	if err != nil {
 		l.owed += told // nobody reads the report

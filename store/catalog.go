@@ -286,7 +286,7 @@ type Intact struct {
 }
 
 // Pack moves inline contents into a pack. Contents that were dropped or moved
-// since are skipped; the result's Changed tells whether any moved.
+// since are skipped; the result's Changed tells whether any moved, and Number how many.
 type Pack struct {
 	Extent  Extent
 	Members []Member
@@ -374,9 +374,7 @@ func (Forget) CommandKind() CommandKind    { return KindForget }
 func (SetState) CommandKind() CommandKind  { return KindSetState }
 func (Scrubbed) CommandKind() CommandKind  { return KindScrubbed }
 func (Abandon) CommandKind() CommandKind   { return KindAbandon }
-
-// CommandKind returns the command's number in the log.
-func (Repack) CommandKind() CommandKind { return KindRepack }
+func (Repack) CommandKind() CommandKind    { return KindRepack }
 
 // Limits of format and catalog.
 const (

@@ -41,8 +41,8 @@ type CollectReport struct {
 
 // Collect removes what nothing can name any more: the blobs of uploads that are
 // unreferenced since longer than the grace, and blobs that crashes left behind.
-// Complete objects that no record names are left alone, and in the report. It is safe beside puts and readers of this process. Nothing is removed while a
-// backend is absent.
+// Complete objects that no record names are left alone, and in the report. It is safe
+// beside puts and readers of this process. Nothing is removed while a backend is absent.
 //
 // For each upload: Kill is committed, the one commit point; its blobs are removed; it
 // is forgotten. A crash between leaves a dead upload, which the next collection ends.
@@ -176,9 +176,7 @@ func (s *Store) buryExtent(ctx context.Context, e *Extent, rep *CollectReport) e
 	}
 	defer unlock()
 	for j, sh := range e.Shards {
-		d, key := s.disk(sh.Backend), e.Key(j)
-		_, err := d.await(ctx, stallTime, "remove", key, func() error { return d.Remove(ctx, key) }, nil)
-		if err != nil {
+		if _, err := s.disk(sh.Backend).remove(ctx, e.Key(j), nil); err != nil {
 			return err
 		}
 		rep.Blobs++
@@ -189,12 +187,17 @@ func (s *Store) buryExtent(ctx context.Context, e *Extent, rep *CollectReport) e
 // keysAtOnce is how many keys of a backend are listed in one go.
 const keysAtOnce = 1000
 
-// keys yields the keys of all blobs, as far as the backend answers.
-func (d *disk) keys(ctx context.Context) iter.Seq2[BackendKey, error] {
+// remove removes a blob, as await calls what may not return.
+func (d *disk) remove(ctx context.Context, key BackendKey, late func(error)) (left bool, err error) {
+	return d.await(ctx, stallTime, "remove", key, func() error { return d.Remove(ctx, key) }, late)
+}
+
+// keys yields the keys that begin with prefix, as far as the backend answers.
+func (d *disk) keys(ctx context.Context, prefix BackendKey) iter.Seq2[BackendKey, error] {
 	return func(yield func(BackendKey, error) bool) {
 		for after := BackendKey(""); ; {
 			var page []BackendKey
-			_, err := d.await(ctx, stallTime, "list", after, func() (err error) { page, err = d.page(ctx, after); return err }, nil)
+			_, err := d.await(ctx, stallTime, "list", after, func() (err error) { page, err = d.page(ctx, prefix, after); return err }, nil)
 			if err != nil {
 				yield("", err) // page may be written to yet
 				return
@@ -213,8 +216,8 @@ func (d *disk) keys(ctx context.Context) iter.Seq2[BackendKey, error] {
 }
 
 // page lists the next keys.
-func (d *disk) page(ctx context.Context, after BackendKey) (page []BackendKey, err error) {
-	for key, err := range d.List(ctx, "", after) {
+func (d *disk) page(ctx context.Context, prefix, after BackendKey) (page []BackendKey, err error) {
+	for key, err := range d.List(ctx, prefix, after) {
 		if err != nil {
 			return nil, err
 		}
@@ -228,7 +231,7 @@ func (d *disk) page(ctx context.Context, after BackendKey) (page []BackendKey, e
 // orphans removes the blobs of a backend that no record names: of puts that were never
 // acknowledged, and of repairs that crashed.
 func (c *collection) orphans(ctx context.Context, d *disk) error {
-	for key, err := range d.keys(ctx) {
+	for key, err := range d.keys(ctx, "") {
 		if err == nil {
 			err = c.s.over(ctx)
 		}
@@ -260,20 +263,15 @@ func (c *collection) orphan(ctx context.Context, d *disk, k parsedKey, key Backe
 		keep, err = c.keeps(ctx, k)
 		orphan = !keep
 	}
-	if err != nil || !orphan || c.opts.DryRun {
-		unlock()
-		if err == nil && orphan {
-			c.rep.Orphans++
-			c.rep.Blobs++
-		}
-		return err
+	left := false
+	if err == nil && orphan && !c.opts.DryRun {
+		// The next repair may use the key again: not before this has ended.
+		left, err = d.remove(ctx, key, func(error) { unlock() })
 	}
-	// The next repair may use the key again: not before this has ended.
-	left, err := d.await(ctx, stallTime, "remove", key, func() error { return d.Remove(ctx, key) }, func(error) { unlock() })
 	if !left {
 		unlock()
 	}
-	if err == nil {
+	if err == nil && orphan {
 		c.rep.Orphans++
 		c.rep.Blobs++
 	}

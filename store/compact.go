@@ -15,7 +15,6 @@ import (
 
 const (
 	compactSmall = 16 * miB // a pack below that is worth putting together with others
-	compactPuts  = 8192     // members of a pack that is written: a record has at most 1 MiB
 	compactLines = 8 * miB  // bytes of its lines, about: they are in memory
 
 	mostCandidates = 1 << 16 // that a pass looks at, some 4 MB; the next pass has the others
@@ -92,7 +91,7 @@ type candidate struct {
 
 // large reports whether a pack of that is as large as packs are made, or near it.
 func (p *candidate) large() bool {
-	return p.need >= compactSmall || p.puts >= compactPuts/2 || p.lines >= compactLines/2
+	return p.need >= compactSmall || p.puts >= packMembers/2 || p.lines >= compactLines/2
 }
 
 // worth returns the packs of one code whose emptying gains much: all, if together they
@@ -121,7 +120,7 @@ func (c *compaction) plan() (map[erasure.Code][]candidate, error) {
 	plans := map[erasure.Code][]candidate{}
 	for u, err := range c.s.cat.Uploads(c.ctx, UploadID{}) {
 		if err == nil {
-			err = c.ctx.Err()
+			err = c.s.over(c.ctx)
 		}
 		if err != nil {
 			return nil, err
@@ -216,6 +215,9 @@ func (c *compaction) move(code erasure.Code, packs []candidate) error {
 		if isAbsent(err) {
 			continue
 		}
+		if err != nil {
+			return err
+		}
 		failed := c.rep.Failed
 		for m, err := range c.members(&e) {
 			if err == nil {
@@ -224,9 +226,6 @@ func (c *compaction) move(code erasure.Code, packs []candidate) error {
 			if err != nil {
 				return err
 			}
-		}
-		if err != nil {
-			return err
 		}
 		if c.rep.Failed > failed {
 			c.s.stick(e.Upload)
@@ -269,7 +268,7 @@ func (w *repacker) add(from UploadID, m packMember) error {
 	if err != nil || data == nil {
 		return err
 	}
-	if k := w.batch.packing; k != nil && (k.index.at+m.Size+int64(len(k.index.lines)) > MaxPack || len(w.moved) >= compactPuts || len(k.index.lines) >= compactLines) {
+	if k := w.batch.packing; k != nil && (k.index.at+m.Size+int64(len(k.index.lines)) > MaxPack || len(w.moved) >= packMembers || len(k.index.lines) >= compactLines) {
 		if err := w.end(); err != nil {
 			return err
 		}

@@ -21,7 +21,6 @@ const (
 	inlineBacklog = 8 * miB               // bytes that are packed however busy the store is
 	inlinePause   = 25 * time.Millisecond // without a put: nobody is busy
 	inlinePack    = 4 * miB               // bytes of one pack, at most
-	inlineMembers = 8192                  // and their number: a record has at most 1 MiB
 	inlineLines   = 4 * miB               // of lines about their names, about
 )
 
@@ -141,7 +140,7 @@ func (b *inlineBatch) add(in *Inline) {
 }
 
 func (b *inlineBatch) full() bool {
-	return b.index.at >= inlinePack || len(b.members) >= inlineMembers || len(b.index.lines) >= inlineLines
+	return b.index.at >= inlinePack || len(b.members) >= packMembers || len(b.index.lines) >= inlineLines
 }
 
 // wide returns the code that a policy has for a content among others.

@@ -18,6 +18,8 @@ const (
 	groupMeta    = 512 << 10 // and their names and attributes: a record has at most 1 MiB
 	groupsAtOnce = 2         // groups being written: while one waits for the disks, another is computed
 	groupPause   = time.Millisecond
+
+	packMembers = 8192 // that a record moves into one pack: it has at most 1 MiB
 )
 
 // packIndex is what a pack says of its members, made while it is written.

@@ -16,6 +16,11 @@ type Survival struct {
 	Disks  int // any of them, at once: fewer than Shards where one has several; -1 as above
 }
 
+// and returns what both survive.
+func (a Survival) and(b Survival) Survival {
+	return Survival{min(a.Shards, b.Shards), min(a.Disks, b.Disks)}
+}
+
 // Survives returns what a content can lose, by what the catalog knows: no backend is
 // asked. It is the zero Survival for one that is in no extent.
 func (s *Store) Survives(ctx context.Context, c Content) (Survival, error) {
@@ -26,7 +31,7 @@ func (s *Store) Survives(ctx context.Context, c Content) (Survival, error) {
 	if err != nil {
 		return Survival{}, err
 	}
-	least := Survival{Shards: erasure.MaxShards, Disks: erasure.MaxShards}
+	least := Survival{erasure.MaxShards, erasure.MaxShards} // more than anything survives
 	for e, err := range s.extentsOf(ctx, c.Upload, u.Extents) {
 		if err != nil {
 			return Survival{}, err
@@ -39,7 +44,7 @@ func (s *Store) Survives(ctx context.Context, c Content) (Survival, error) {
 		if err != nil {
 			return Survival{}, err
 		}
-		least = Survival{min(least.Shards, of.Shards), min(least.Disks, of.Disks)}
+		least = least.and(of)
 	}
 	return least, nil
 }
@@ -57,20 +62,20 @@ func (s *Store) extentSurvives(ctx context.Context, e *Extent, lo, hi int64) (Su
 		}
 	}
 	for i, sh := range e.Shards {
-		if d := s.disks[sh.Backend]; sh.Missing || d == nil || slices.Contains(s.opts.Absent, sh.Backend) {
+		if sh.Missing || s.disks[sh.Backend] == nil {
 			bad[i] = &finding{}
 		}
 	}
+	single := slices.ContainsFunc(bad, func(f *finding) bool { return f != nil && len(f.Stripes) > 0 })
 	g := e.Geometry()
-	least := Survival{Shards: erasure.MaxShards, Disks: erasure.MaxShards}
+	least := Survival{erasure.MaxShards, erasure.MaxShards} // more than anything survives
 	first, last := g.Stripe(g.Block(lo)), g.Stripe(g.Block(hi-1))
 	for stripe := first; stripe <= last; stripe++ {
-		// All stripes but the last are alike where no single block is known bad.
-		if stripe > first && stripe < last && !slices.ContainsFunc(bad, func(f *finding) bool { return f != nil && len(f.Stripes) > 0 }) {
+		if stripe > first && !single { // then all stripes but the last are alike
 			stripe = last
 		}
 		of := stripeSurvives(e, g, stripe, bad)
-		least = Survival{min(least.Shards, of.Shards), min(least.Disks, of.Disks)}
+		least = least.and(of)
 	}
 	return least, nil
 }

@@ -28,7 +28,7 @@ type unclaimed struct {
 func (c *collection) findUnclaimed(ctx context.Context) error {
 	c.kept.uploads, c.kept.there = map[UploadID]bool{}, map[UploadID]bool{}
 	for _, d := range c.s.disks {
-		for key, err := range d.keys(ctx) {
+		for key, err := range d.keys(ctx, "") {
 			if err == nil {
 				err = c.s.over(ctx)
 			}
@@ -249,20 +249,10 @@ func (s *Store) shardsThere(ctx context.Context, key BackendKey) (int, error) {
 	prefix := key[:len("xx/")+2*len(ExtentID{})]
 	have := map[int]bool{}
 	for _, d := range s.disks {
-		var list []BackendKey
-		_, err := d.await(ctx, stallTime, "list", prefix, func() error {
-			for key, err := range d.List(ctx, prefix, "") {
-				if err != nil {
-					return err
-				}
-				list = append(list, key)
+		for key, err := range d.keys(ctx, prefix) {
+			if err != nil {
+				return 0, err
 			}
-			return nil
-		}, nil)
-		if err != nil {
-			return 0, err // list may be written to yet
-		}
-		for _, key := range list {
 			if k, ok := parseKey(key); ok {
 				have[k.shard] = true
 			}

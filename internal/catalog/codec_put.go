@@ -199,15 +199,23 @@ func checkIntact(c *store.Intact) error {
 
 const minMember = 32 + 8 + 8
 
+func encodeMember(e *frame.Encoder, m *store.Member) {
+	e.Raw(m.ID[:])
+	e.I64(m.Offset)
+	e.I64(m.Size)
+}
+
+func decodeMember(d *frame.Decoder) store.Member {
+	return store.Member{ID: d.Hash(), Offset: d.I64(), Size: d.I64()}
+}
+
 func encodePack(e *frame.Encoder, c *store.Pack) error {
 	if err := encodeExtent(e, &c.Extent); err != nil {
 		return err
 	}
 	e.U32(uint32(len(c.Members)))
-	for _, m := range c.Members {
-		e.Raw(m.ID[:])
-		e.I64(m.Offset)
-		e.I64(m.Size)
+	for i := range c.Members {
+		encodeMember(e, &c.Members[i])
 	}
 	return nil
 }
@@ -215,7 +223,7 @@ func encodePack(e *frame.Encoder, c *store.Pack) error {
 func decodePack(d *frame.Decoder) (c store.Pack) {
 	c.Extent = decodeExtent(d)
 	for range d.Count(minMember) {
-		c.Members = append(c.Members, store.Member{ID: d.Hash(), Offset: d.I64(), Size: d.I64()})
+		c.Members = append(c.Members, decodeMember(d))
 	}
 	return c
 }
@@ -225,11 +233,9 @@ func encodeRepack(e *frame.Encoder, c *store.Repack) error {
 		return err
 	}
 	e.U32(uint32(len(c.Members)))
-	for _, m := range c.Members {
-		e.Raw(m.ID[:])
-		e.I64(m.Offset)
-		e.I64(m.Size)
-		e.Raw(m.From[:])
+	for i := range c.Members {
+		encodeMember(e, &c.Members[i].Member)
+		e.Raw(c.Members[i].From[:])
 	}
 	return nil
 }
@@ -237,7 +243,7 @@ func encodeRepack(e *frame.Encoder, c *store.Repack) error {
 func decodeRepack(d *frame.Decoder) (c store.Repack) {
 	c.Extent = decodeExtent(d)
 	for range d.Count(minMember + 16) {
-		c.Members = append(c.Members, store.Moved{Member: store.Member{ID: d.Hash(), Offset: d.I64(), Size: d.I64()}, From: d.ID()})
+		c.Members = append(c.Members, store.Moved{Member: decodeMember(d), From: d.ID()})
 	}
 	return c
 }

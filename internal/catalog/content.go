@@ -166,50 +166,39 @@ func (t *tx) dropContent(id store.ID) {
 }
 
 // pack moves inline contents into an extent, those that are still inline.
-func (t *tx) pack(p *store.Pack) (res store.Result) {
-	u, _, err := t.addExtent(&p.Extent)
-	if err != nil {
-		return store.Result{Err: err}
-	}
-	for _, m := range p.Members {
-		if err := inPack(&m, u); err != nil {
-			return store.Result{Err: err}
-		}
-		c := t.content(m.ID)
-		if c == nil || !c.inline() || c.size != m.Size {
-			continue
-		}
-		t.place(c, c.id, c.size, spot{code: p.Extent.Code, upload: u.id, offset: m.Offset})
-		res.Changed = true
-	}
-	t.settle(u.id)
-	return res
-}
-
-// inPack returns an error for a member that does not lie in its pack.
-func inPack(m *store.Member, u *upload) error {
-	if m.Offset < 0 || m.Size < 1 || m.Offset > u.length || m.Size > u.length-m.Offset {
-		return invalid("member %v: bytes [%d, %d) of a pack of %d", m.ID, m.Offset, m.Offset+m.Size, u.length)
-	}
-	return nil
+func (t *tx) pack(p *store.Pack) store.Result {
+	return t.moveInto(&p.Extent, len(p.Members), func(i int) (store.Member, func(c *content) bool) {
+		return p.Members[i], (*content).inline
+	})
 }
 
 // repack moves contents from packs into another, those that are where they were and are
 // referred to. What is not, and may yet be revived, stays.
-func (t *tx) repack(p *store.Repack) (res store.Result) {
-	u, _, err := t.addExtent(&p.Extent)
+func (t *tx) repack(p *store.Repack) store.Result {
+	return t.moveInto(&p.Extent, len(p.Members), func(i int) (store.Member, func(c *content) bool) {
+		m := &p.Members[i]
+		return m.Member, func(c *content) bool {
+			return !c.upload.IsZero() && c.upload == m.From && c.upload != p.Extent.Upload && c.refs > 0 && c.code.M <= p.Extent.Code.M
+		}
+	})
+}
+
+// moveInto moves contents into a pack: n members, each if it is as member says.
+func (t *tx) moveInto(x *store.Extent, n int, member func(i int) (m store.Member, moves func(c *content) bool)) (res store.Result) {
+	u, _, err := t.addExtent(x)
 	if err != nil {
 		return store.Result{Err: err}
 	}
-	for _, m := range p.Members {
-		if err := inPack(&m.Member, u); err != nil {
-			return store.Result{Err: err}
+	for i := range n {
+		m, moves := member(i)
+		if m.Offset < 0 || m.Size < 1 || m.Offset > u.length || m.Size > u.length-m.Offset {
+			return store.Result{Err: invalid("member %v: bytes [%d, %d) of a pack of %d", m.ID, m.Offset, m.Offset+m.Size, u.length)}
 		}
 		c := t.content(m.ID)
-		if c == nil || c.upload.IsZero() || c.upload != m.From || c.upload == u.id || c.refs == 0 || c.size != m.Size || c.code.M > p.Extent.Code.M {
+		if c == nil || c.size != m.Size || !moves(c) {
 			continue
 		}
-		t.place(c, c.id, c.size, spot{code: p.Extent.Code, upload: u.id, offset: m.Offset})
+		t.place(c, c.id, c.size, spot{code: x.Code, upload: u.id, offset: m.Offset})
 		res.Changed = true
 		res.Number++
 	}

@@ -97,35 +97,31 @@ func (m *model) intact(c store.Intact) error {
 }
 
 func (m *model) pack(c store.Pack) error {
-	if err := m.addExtent(c.Extent); err != nil {
-		return err
-	}
-	u := m.uploads[c.Extent.Upload]
-	for _, member := range c.Members {
-		if member.Offset+member.Size > u.Length {
-			return fs.ErrInvalid
-		}
-		if old := m.contents[member.ID]; old != nil && len(old.Inline) == int(member.Size) {
-			m.place(store.Content{ID: member.ID, Size: member.Size, Upload: u.ID, Offset: member.Offset, Code: c.Extent.Code})
-		}
-	}
-	m.abandon(u.ID)
-	return nil
+	return m.moveInto(c.Extent, c.Members, func(i int, old *store.Content) bool { return len(old.Inline) == int(c.Members[i].Size) })
 }
 
 func (m *model) repack(c store.Repack) error {
-	if err := m.addExtent(c.Extent); err != nil {
+	var members []store.Member
+	for _, moved := range c.Members {
+		members = append(members, moved.Member)
+	}
+	return m.moveInto(c.Extent, members, func(i int, old *store.Content) bool {
+		return len(old.Inline) == 0 && !old.Upload.IsZero() && old.Upload == c.Members[i].From && old.Upload != c.Extent.Upload && old.Refs > 0 &&
+			old.Size == members[i].Size && old.Code.M <= c.Extent.Code.M
+	})
+}
+
+func (m *model) moveInto(x store.Extent, members []store.Member, moves func(i int, old *store.Content) bool) error {
+	if err := m.addExtent(x); err != nil {
 		return err
 	}
-	u := m.uploads[c.Extent.Upload]
-	for _, member := range c.Members {
+	u := m.uploads[x.Upload]
+	for i, member := range members {
 		if member.Offset+member.Size > u.Length {
 			return fs.ErrInvalid
 		}
-		old := m.contents[member.ID]
-		if old != nil && len(old.Inline) == 0 && !old.Upload.IsZero() && old.Upload == member.From && old.Upload != u.ID && old.Refs > 0 &&
-			old.Size == member.Size && old.Code.M <= c.Extent.Code.M {
-			m.place(store.Content{ID: member.ID, Size: member.Size, Upload: u.ID, Offset: member.Offset, Code: c.Extent.Code})
+		if old := m.contents[member.ID]; old != nil && moves(i, old) {
+			m.place(store.Content{ID: member.ID, Size: member.Size, Upload: u.ID, Offset: member.Offset, Code: x.Code})
 		}
 	}
 	m.abandon(u.ID)

@@ -88,9 +88,8 @@ type Backend struct {
 
 	mu       sync.Mutex
 	closed   bool
-	busy     int           // changes under way
-	idle     chan struct{} // closed once none is, and none will be
-	released chan struct{} // closed once the lock is, with err
+	changes  sync.WaitGroup // under way; none is added once closed is set
+	released chan struct{}  // closed once the lock is, with err
 	err      error
 }
 
@@ -104,8 +103,7 @@ var _ store.Backend = (*Backend)(nil)
 // What a crash left in tmp/ is removed. fsys is nil for the operating system's files.
 func Open(fsys durable.FS, path string, opts Options) (*Backend, error) {
 	fsys = orOS(fsys)
-	b := &Backend{fs: fsys, path: path, opts: opts, log: opts.Logger, dirs: newDirSyncer(fsys),
-		idle: make(chan struct{}), released: make(chan struct{})}
+	b := &Backend{fs: fsys, path: path, opts: opts, log: opts.Logger, dirs: newDirSyncer(fsys), released: make(chan struct{})}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -206,26 +204,18 @@ func (b *Backend) whileOpen(do func() error) error {
 	if !b.begin() {
 		return b.isClosed()
 	}
-	defer b.end()
+	defer b.changes.Done()
 	return do()
 }
 
-// begin reports whether a change may begin. The caller calls end after it.
+// begin reports whether a change may begin. The caller says when it is done.
 func (b *Backend) begin() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		b.busy++
+		b.changes.Add(1)
 	}
 	return !b.closed
-}
-
-func (b *Backend) end() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.busy--; b.busy == 0 && b.closed {
-		close(b.idle)
-	}
 }
 
 func (b *Backend) hasClosed() bool {
@@ -298,20 +288,15 @@ func (b *Backend) Close() error {
 func (b *Backend) close() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
+	first := !b.closed
 	b.closed = true
-	if b.busy == 0 {
-		close(b.idle)
-	}
-	return true
+	return first
 }
 
 // release waits for changes under way, and releases the lock.
 func (b *Backend) release() {
 	defer close(b.released)
-	<-b.idle
+	b.changes.Wait()
 	if b.lock != nil {
 		b.err = b.lock.Close()
 	}

@@ -34,6 +34,22 @@ func hang(m *mem.Backend, kinds ...mem.Kind) (release func(), struck <-chan stru
 	return sync.OnceFunc(func() { m.SetFault(nil); close(wait) }), first
 }
 
+// commitLate makes commits wait until release, and then come true, with nothing that could
+// undo them.
+func commitLate(m *mem.Backend) (release func()) {
+	wait := make(chan struct{})
+	m.SetFault(func(op mem.Op) *mem.Fault {
+		switch op.Kind {
+		case mem.Commit:
+			<-wait
+		case mem.Remove:
+			return &mem.Fault{Arm: mem.Before, Err: errBroken}
+		}
+		return nil
+	})
+	return func() { close(wait) }
+}
+
 // puts are the ways to put, by name. Each puts one object and returns its content.
 var puts = map[string]func(r *rig, ctx context.Context, name string) ([]byte, error){
 	"stream":  putOf(700_000),
@@ -190,16 +206,7 @@ func TestLateCommitIsCollected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, 4, uncached(2, 2, miB))
-				wait := make(chan struct{})
-				r.mems[0].SetFault(func(op mem.Op) *mem.Fault {
-					switch op.Kind {
-					case mem.Commit:
-						<-wait
-					case mem.Remove:
-						return &mem.Fault{Arm: mem.Before, Err: errBroken}
-					}
-					return nil
-				})
+				commits := commitLate(r.mems[0])
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if !acked {
@@ -208,7 +215,7 @@ func TestLateCommitIsCollected(t *testing.T) {
 				data := content(1, 700_000)
 				o, err := r.Put(ctx, "x", bytes.NewReader(data), store.PutOptions{Expect: store.AnyVersion})
 				require.Equal(t, acked, err == nil, "%v", err)
-				close(wait)
+				commits()
 				synctest.Wait()
 				r.mems[0].SetFault(nil)
 				require.Len(t, r.mems[0].Keys(), 1, "it became visible, and stays")
@@ -501,19 +508,10 @@ func TestHungBackendDoesNotHoldUpCollect(t *testing.T) {
 func TestLateRemoveTakesNoRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 4, uncached(2, 2, miB))
-		wait := make(chan struct{})
-		r.mems[0].SetFault(func(op mem.Op) *mem.Fault {
-			switch op.Kind {
-			case mem.Commit:
-				<-wait
-			case mem.Remove:
-				return &mem.Fault{Arm: mem.Before, Err: errBroken}
-			}
-			return nil
-		})
+		commits := commitLate(r.mems[0])
 		data := content(1, 700_000)
 		o := r.put("x", data)
-		close(wait)
+		commits()
 		synctest.Wait()
 		require.Len(t, r.mems[0].Keys(), 1, "it became visible, and no record names it")
 		release, _ := hang(r.mems[0], mem.Remove)

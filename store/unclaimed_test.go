@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"fmt"
 	"testing"
 
@@ -60,21 +59,16 @@ func TestCollectLeavesUnclaimedAlone(t *testing.T) {
 func TestCollectRemovesPacksOfWhatIsKept(t *testing.T) {
 	base := coded(2, 1, miB)
 	r := newRig(t, 3, base)
-	b := r.NewBatch(t.Context())
-	for i := range 3 {
-		require.NoError(t, b.Put(fmt.Sprint("x", i), bytes.NewReader(content(uint64(i), 50_000)), store.PutOptions{Expect: store.AnyVersion}))
-	}
-	_, err := b.Commit()
-	require.NoError(t, err)
+	r.packed("x", sizes(3, 50_000)...)
 	r = r.forgotten(base)
 	for i := range 2 {
-		r.put(fmt.Sprint("y", i), content(uint64(i), 50_000))
+		r.put(fmt.Sprint("y", i), content(uint64(i)*256+'x', 50_000))
 	}
 	rep := r.collect(store.CollectOptions{})
 	require.EqualValues(t, 1, rep.Unclaimed)
 	require.Equal(t, []string{"x2"}, rep.UnclaimedNames)
 	require.Zero(t, rep.Blobs)
-	r.put("y2", content(2, 50_000))
+	r.put("y2", content(2*256+'x', 50_000))
 	rep = r.collect(store.CollectOptions{})
 	require.Zero(t, rep.Unclaimed)
 	require.EqualValues(t, 3, rep.Orphans)
@@ -213,12 +207,7 @@ func TestCollectKeepsDamagedSiblings(t *testing.T) {
 func TestCollectNamesUnclaimed(t *testing.T) {
 	base := coded(1, 1, miB)
 	r := newRig(t, 2, base)
-	b := r.NewBatch(t.Context())
-	for i := range 130 {
-		require.NoError(t, b.Put(fmt.Sprint("n", i), bytes.NewReader(content(uint64(i), 5000)), store.PutOptions{Expect: store.AnyVersion}))
-	}
-	_, err := b.Commit()
-	require.NoError(t, err)
+	r.packed("n", sizes(130, 5000)...)
 	r = r.forgotten(base)
 	rep := r.collect(store.CollectOptions{})
 	require.EqualValues(t, 130, rep.Unclaimed)

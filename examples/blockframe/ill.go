@@ -40,15 +40,15 @@ func (l *openLog) keep(message, line string) bool {
 // standing begin the lines of the log that ill and missing say better.
 var standing = []string{"log is read-only", "store is read-only", "the store takes no changes", "a disk of the store is missing"}
 
-// end tells what was kept; st is nil if the store could not be opened.
-func (l *openLog) end(st *blockframe.Store) {
+// end tells what was kept, of a store and its disks; st is nil if it could not be opened.
+func (l *openLog) end(st *blockframe.Store, disks []blockframe.Disk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.done = true
 	told := ""
 	if st != nil {
 		told = ill(st)
-		for _, s := range append(missing(st, told), told) {
+		for _, s := range append(missing(disks, told), told) {
 			if s != "" {
 				l.a.remark("%s", s)
 			}
@@ -138,9 +138,9 @@ func state(dir string) string {
 	return "there"
 }
 
-// missing says what is wrong with disks of a store, but for those that told names.
-func missing(st *blockframe.Store, told string) (list []string) {
-	for _, d := range st.Disks(context.Background()) {
+// missing says what is wrong with disks, but for those that told names.
+func missing(disks []blockframe.Disk, told string) (list []string) {
+	for _, d := range disks {
 		switch {
 		case d.Err == nil, d.Path != "" && strings.Contains(told, d.Path+" "):
 		case isAbsent(d):

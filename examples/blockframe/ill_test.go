@@ -74,7 +74,7 @@ func TestDiskNames(t *testing.T) {
 	_, dirs := newStore(t, 3)
 	st, err := blockframe.Open(t.Context(), blockframe.Options{Dirs: dirs})
 	require.NoError(t, err)
-	a := &app{names: diskNames(st)}
+	a := &app{names: diskNames(st.Disks(t.Context()))}
 	d := st.Disks(t.Context())[1]
 	require.Equal(t, fmt.Sprintf("%s: full; log member %s", d.Path, d.Path), a.named(fmt.Sprintf("backend %v: full; log member %v", d.ID, d.ID)))
 	require.NoError(t, st.Close())

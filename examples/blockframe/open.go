@@ -70,12 +70,13 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 	opts.NoCreate, opts.Logger = true, slog.New(logHandler{a: a, open: log})
 	st, err := blockframe.Open(ctx, opts)
 	if err != nil {
-		log.end(nil)
+		log.end(nil, nil)
 		return explainOpen(err, places[0], opts.Dirs)
 	}
 	a.ill = func() string { return ill(st) }
-	a.names = diskNames(st)
-	log.end(st)
+	disks := st.Disks(ctx)
+	a.names = diskNames(disks)
+	log.end(st, disks)
 	err = f(st)
 	text := a.ill() // Close forgets
 	a.ill = func() string { return text }
@@ -84,9 +85,9 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 
 // diskNames returns what puts the directories of disks in the place of their identities,
 // which tell a person nothing.
-func diskNames(st *blockframe.Store) *strings.Replacer {
+func diskNames(disks []blockframe.Disk) *strings.Replacer {
 	var pairs []string
-	for _, d := range st.Disks(context.Background()) {
+	for _, d := range disks {
 		if d.Path != "" {
 			pairs = append(pairs, "backend "+d.ID.String(), d.Path, d.ID.String(), d.Path)
 		}

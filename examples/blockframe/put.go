@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -201,24 +200,11 @@ func kindOfFile(m fs.FileMode) string {
 func (p *putter) stdinput(ctx context.Context, s source) error {
 	p.bar = p.progress(s.name, -1)
 	defer p.bar.done()
-	obj, err := p.st.Put(ctx, s.name, countedReader{stoppable(ctx, p.stdin), p.bar}, blockframe.PutOptions{})
+	obj, err := p.st.Put(ctx, s.name, countedReader{p.stdin, p.bar}, blockframe.PutOptions{})
 	if err != nil {
 		return err
 	}
 	return p.stored(obj)
-}
-
-// stoppable returns a reader of r that fails as soon as ctx ends: nobody can end a
-// read of standard input that waits for more. The goroutine that waits there ends
-// with the process.
-func stoppable(ctx context.Context, r io.Reader) io.Reader {
-	pr, pw := io.Pipe()
-	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
-	go func() {
-		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 1<<20))
-		pw.CloseWithError(err) // nil is the end of the input
-	}()
-	return pr
 }
 
 // file puts one file by itself.

@@ -206,12 +206,7 @@ func (w *treeWalk) settle() error {
 	w.before = nil
 	<-b.done
 	if b.err == nil {
-		for _, o := range b.made {
-			if err := w.stored(o); err != nil {
-				return err
-			}
-		}
-		return nil
+		return w.tell(b)
 	}
 	if fatal(b.err) {
 		return b.err
@@ -226,16 +221,20 @@ func (w *treeWalk) settle() error {
 
 // stop waits for what is under way when the walk ends before its time.
 func (w *treeWalk) stop() {
-	b := w.before
-	if b == nil {
-		return
+	if b := w.before; b != nil {
+		<-b.done
+		_ = w.tell(b) // the walk has an error already
 	}
-	<-b.done
-	for _, o := range b.made { // none if it failed
-		if w.stored(o) != nil {
-			return
+}
+
+// tell counts and prints what a batch made, nothing if it failed.
+func (w *treeWalk) tell(b *treeBatch) error {
+	for _, o := range b.made {
+		if err := w.stored(o); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // fill adds entries to a batch of their own.
@@ -316,7 +315,7 @@ func (w *treeWalk) one(e entry) error {
 	} else {
 		b := w.fill([]entry{e})
 		if b.commit(); b.err == nil {
-			return w.stored(b.made[0])
+			return w.tell(b)
 		}
 		err = b.err
 	}

@@ -108,7 +108,8 @@ type scrubRow struct {
 	Unclaimed      int64    `json:"unclaimed,omitempty"` // complete objects that no record names
 	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
 
-	next string // what to do about damage that is left, or ""
+	lost []blockframe.CorruptError // merged
+	next string                    // what to do about damage that is left, or ""
 }
 
 // logRow is what a deep pass found in the copies of the commit log.
@@ -127,8 +128,9 @@ type diskRow struct {
 }
 
 func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
-	row := &scrubRow{Type: "scrub", Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
-		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(mergeLost(r.Lost))) + r.LostMore,
+	lost := mergeLost(r.Lost)
+	row := &scrubRow{Type: "scrub", lost: lost, Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
+		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(lost)) + r.LostMore,
 		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}}
 	for _, err := range r.Log.Lost {
 		row.Log.Lost = append(row.Log.Lost, err.Error())
@@ -159,10 +161,10 @@ func (r *scrubRow) exit() int {
 	return exitOK
 }
 
-// scrubJSON prints a line for each lost range, those that touch as one, one for each version that can lose
-// less than it should, and one for the pass.
+// scrubJSON prints a line for each lost range, those that touch as one, one for each
+// version that can lose less than it should, and one for the pass.
 func (a *app) scrubJSON(row *scrubRow, rep *blockframe.ScrubReport) error {
-	for _, ce := range mergeLost(rep.Lost) {
+	for _, ce := range row.lost {
 		if err := writeJSON(a.out, lostLine{"lost", lostRow{ce.Name, ce.Offset, ce.Length, ce.Extent.String(), ce.Stripe}}); err != nil {
 			return err
 		}
@@ -218,7 +220,7 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 			fmt.Fprintf(a.out, "%s can lose %s more\n", quoted(d.Name), plural(d.Left, "shard", "shards"))
 		}
 	}
-	for _, line := range lostText(mergeLost(rep.Lost)) {
+	for _, line := range lostText(row.lost) {
 		fmt.Fprintln(a.out, line)
 	}
 	if rep.LostMore > 0 {

@@ -260,21 +260,14 @@ func (a *app) unclaimed(n int64, names []string) {
 	if n == 0 {
 		return
 	}
-	fmt.Fprintf(a.out, "%s that no record names %s kept: of puts that were cut off before they were acknowledged, or of a log that was restored from an older copy; gc --unclaimed removes them\n",
-		plural(n, "complete object", "complete objects"), isOrAre(n))
+	fmt.Fprintf(a.out, "%s kept: of puts that were cut off before they were acknowledged, or of a log that was restored from an older copy; gc --unclaimed removes them\n",
+		plural(n, "complete object that no record names is", "complete objects that no record names are"))
 	for _, name := range names {
 		fmt.Fprintf(a.out, "  %s\n", quoted(name))
 	}
 	if more := n - int64(len(names)); more > 0 {
 		fmt.Fprintf(a.out, "  and %d more\n", more)
 	}
-}
-
-func isOrAre(n int64) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
 }
 
 // openFile opens a regular file and returns its size.

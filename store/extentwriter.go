@@ -9,7 +9,6 @@ import (
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/merkle"
-	"github.com/zeebo/blake3"
 )
 
 // extentWriter is one extent under way. Its caller fills slabs; each slab is
@@ -178,8 +177,8 @@ func (w *extentWriter) compute(j *job) error {
 		}
 		for _, p := range blocks[k:] {
 			if k > 1 {
-				sum := blake3.Sum256(p)
-				j.parity = append(j.parity, sum[:]...)
+				h := sum(p)
+				j.parity = append(j.parity, h[:]...)
 			}
 			clear(p[size:cap(p)]) // it pads the blob
 		}

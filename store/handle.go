@@ -499,5 +499,5 @@ func (x *handle) check(column, stripe int, block []byte) bool {
 		return x.table.Check(stripe, block)
 	}
 	at := 32 * (stripe*x.e.Code.M + column - k)
-	return frame.Sum(block) == frame.Hash(x.par[at:at+32])
+	return sum(block) == ID(x.par[at:at+32])
 }

@@ -117,8 +117,8 @@ func (s *Store) smallPut(ctx context.Context, name string, data []byte, opts Put
 	return p, opts.check(p.ID, size)
 }
 
-// sum returns the address of content that is in memory. From 16 KiB on the hash of
-// trees is the faster one.
+// sum returns the BLAKE3-256 of content that is in memory, a parity block too. From
+// 16 KiB on the hash of trees is the faster one.
 func sum(data []byte) ID {
 	if len(data) < 16<<10 {
 		return ID(frame.Sum(data))

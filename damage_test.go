@@ -389,3 +389,28 @@ func TestManifestsOfThePurged(t *testing.T) {
 	put(t, s.st, "b", data)
 	requireBytes(t, data, get(t, s.st, "b", 0), "b")
 }
+
+// No table is whole, and in the place of one shard lies the blob of another extent, sound
+// in itself: each of two tables has blocks that hash to it. The right one is found,
+// whichever of them is looked at first.
+func TestForeignBlobAmongDamagedTables(t *testing.T) {
+	s := newShelf(t, 1, blockframe.Options{NoRepair: true, Policies: []blockframe.Policy{{Name: "copies", Code: erasure.Code{K: 1, M: 2}}}})
+	want := map[string][]byte{"right": content(1, 20_000), "other": content(2, 20_000)}
+	var extents []*extentImage
+	for _, name := range []string{"right", "other"} {
+		put(s, s.st, name, want[name])
+		s.look()
+		extents = append(extents, s.order[len(s.order)-1])
+	}
+	foreign := extents[1].shards[0].bytes
+	s.spoil(extents[0], 0, func([]byte) []byte { return foreign })
+	for shard := 1; shard <= 2; shard++ {
+		s.spoil(extents[0], shard, func(b []byte) []byte { b[len(b)-100] ^= 1; return b }) // the trailer
+	}
+	for range 12 {
+		s.reopen()
+		requireBytes(t, want["right"], get(s, s.st, "right", 0), "right")
+	}
+	require.Equal(t, int64(3), s.scrub(true).Repaired)
+	s.requireClean()
+}

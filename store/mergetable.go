@@ -8,9 +8,11 @@ import (
 	"github.com/blockframe/blockframe/internal/frame"
 )
 
-// mergeTable makes a table out of copies none of which is whole: each entry is the
-// one that the block itself hashes to, or else the one that most copies agree on.
-// The result is checked like any other: it folds to the hash in the record.
+// mergeTable makes a table out of copies none of which is whole: each entry is one
+// that a block hashes to, or else the one that most copies agree on. Where several
+// will do, as when the blob of another extent lies in the place of a shard, sound in
+// itself, the copies are tried one after the other as the one to prefer. The result is
+// checked like any other: it folds to the hash in the record.
 func (s *Store) mergeTable(ctx context.Context, x *handle) error {
 	want := tableLen(x.g)
 	var copies [][]byte
@@ -22,22 +24,20 @@ func (s *Store) mergeTable(ctx context.Context, x *handle) error {
 	if len(copies) == 0 {
 		return fmt.Errorf("%w: no shard has a table", ErrCorrupt)
 	}
-	merged := bytes.Clone(copies[0])
-	for at := 0; at < len(merged); at += 32 {
-		votes := map[frame.Hash]int{}
-		for _, c := range copies {
-			votes[frame.Hash(c[at:])]++
+	votes := s.elect(ctx, x, copies)
+	var err error
+	for _, prefer := range copies {
+		merged := bytes.Clone(prefer)
+		for i, hashes := range votes {
+			h := best(hashes, frame.Hash(prefer[32*i:]))
+			copy(merged[32*i:], h[:])
 		}
-		if len(votes) > 1 {
-			h := s.elect(ctx, x, at/32, votes)
-			copy(merged[at:], h[:])
+		if err = x.checkTable(merged); err == nil {
+			x.setTable(merged)
+			return nil
 		}
 	}
-	if err := x.checkTable(merged); err != nil {
-		return fmt.Errorf("merged from %d damaged copies: %w", len(copies), err)
-	}
-	x.setTable(merged)
-	return nil
+	return fmt.Errorf("merged from %d damaged copies: %w", len(copies), err)
 }
 
 // rawTable reads the table of shard i from where the record says that it must be,
@@ -53,18 +53,44 @@ func (s *Store) rawTable(ctx context.Context, x *handle, i int, size int64) []by
 	return raw
 }
 
-// elect chooses the hash of table entry i: a copy that a readable block agrees
-// with is right, whatever the others say.
-func (s *Store) elect(ctx context.Context, x *handle, i int, votes map[frame.Hash]int) (best frame.Hash) {
-	for h, n := range votes {
-		if s.witness(ctx, x, i, h) {
-			return h
+// seen outweighs any number of copies.
+const seen = 1 << 16
+
+// elect returns the hashes that copies of the table have for the entries that they do
+// not agree on, each with the number of copies that have it, and seen more if a block
+// that can be read hashes to it.
+func (s *Store) elect(ctx context.Context, x *handle, copies [][]byte) map[int]map[frame.Hash]int {
+	out := map[int]map[frame.Hash]int{}
+	for i := range len(copies[0]) / 32 {
+		votes := map[frame.Hash]int{}
+		for _, c := range copies {
+			votes[frame.Hash(c[32*i:])]++
 		}
-		if n > votes[best] || n == votes[best] && bytes.Compare(h[:], best[:]) < 0 {
-			best = h
+		if len(votes) == 1 {
+			continue
+		}
+		for h := range votes {
+			if s.witness(ctx, x, i, h) {
+				votes[h] += seen
+			}
+		}
+		out[i] = votes
+	}
+	return out
+}
+
+// best returns the hash to take for an entry: the preferred one if a block hashes to it,
+// else one that a block hashes to, else the one that most copies have.
+func best(votes map[frame.Hash]int, prefer frame.Hash) (h frame.Hash) {
+	if votes[prefer] >= seen {
+		return prefer
+	}
+	for other, n := range votes {
+		if n > votes[h] || n == votes[h] && (other == prefer || h != prefer && bytes.Compare(other[:], h[:]) < 0) {
+			h = other
 		}
 	}
-	return best
+	return h
 }
 
 // witness reports whether the block of table entry i hashes to h.

@@ -1,6 +1,11 @@
 package journal
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/blockframe/blockframe/internal/durable"
+)
 
 // SetRandom makes the keys of segments what random writes.
 func (o *Options) SetRandom(random func([]byte)) { o.random = random }
@@ -47,3 +52,39 @@ func SealFrame(key [32]byte, b []byte) {
 
 // Seal fills in the hash at the end of a header.
 func Seal(b []byte) []byte { return sealHeader(b[:headerSum]) }
+
+// Sight is a segment that Look found.
+type Sight struct {
+	Number  uint64
+	Key     string // stands for its header
+	Set     []string
+	Records [][]byte
+}
+
+// Look reads what a directory holds of a log, good or not.
+func Look(fsys durable.FS, dir string) (out []Sight) {
+	c := &copyState{member: &member{Member: Member{FS: fsys, Dir: dir, Name: dir}}, segs: map[uint64]*segmentState{}}
+	numbers, err := c.list()
+	if err != nil {
+		return nil
+	}
+	for _, n := range numbers {
+		w, _ := c.open(n, headArea, false)
+		heads, _ := readHeads(w, n)
+		w.close()
+		s := Sight{Number: n}
+		if h := (&segmentState{heads: heads}).head(); h != nil {
+			s.Key, s.Set = string(h.hash[:]), h.members
+			sc := c.scan(h)
+			w, _ := c.open(n, h.size, false)
+			for _, m := range sc.marks {
+				if b, err := w.at(m.offset, int(m.size)); err == nil {
+					records(b, m, func(_ uint64, data []byte) bool { s.Records = append(s.Records, bytes.Clone(data)); return true })
+				}
+			}
+			w.close()
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -19,10 +19,11 @@ import (
 type Journal struct {
 	opts    Options
 	log     *slog.Logger
-	members []*member // those that every frame goes to
-	readers []*member // those that frames may be read from
 
 	mu      sync.Mutex
+	members []*member // those that every frame goes to
+	readers []*member // those that frames may be read from
+	others  []Other   // copies that are not of the set
 	segs    []*header // by number, from the oldest; appended to, never changed
 	end     int64     // where the next frame goes in the newest segment
 	prev    frame.Hash
@@ -40,7 +41,8 @@ type Journal struct {
 	spares sync.WaitGroup // the goroutine that makes spares
 	tried  bool           // spares were made, or not, in this segment
 
-	healMu  sync.Mutex // held over a repair
+	joinMu  sync.Mutex // held over a Join
+	healMu  sync.Mutex // held over a repair; taken before mu
 	seenMu  sync.Mutex
 	repairs []Damage
 }
@@ -74,10 +76,12 @@ func (j *Journal) ReadOnly() error {
 // returns nil, all of them are durable on every member, numbered from first on.
 // It does not retain them. All records of one call are in the log or none is.
 //
-// Errors: ErrTooLarge and durable.ErrNoSpace mean that nothing was written and
-// the log works on. ErrUncertain means that a member failed with the frame under
-// way: the records may be found in the log when it is opened again, and until
-// then the log is read-only. ErrReadOnly: nothing was written.
+// A member that fails leaves the set, if Options.Least of them remain and no other
+// failed with it: that is no error. Errors: ErrTooLarge and durable.ErrNoSpace mean
+// that nothing was written and the log works on. ErrUncertain means that members
+// failed with the frame under way, and that the others cannot go on without them: the
+// records may be found in the log when it is opened again, and until then the log is
+// read-only. ErrReadOnly: nothing was written.
 //
 // It costs one write and one fdatasync of each member, all at once: about one
 // fdatasync where each has its own disk; one disk may put them in a queue.
@@ -169,18 +173,48 @@ func (j *Journal) append(records [][]byte) error {
 // crash leaves it on some, none, or torn: Open copies it or cuts it off.
 func (j *Journal) commit(buf []byte, m mark) error {
 	err := j.each(func(mb *member) error { return mb.write(buf, m.offset) })
-	if errors.Is(err, durable.ErrNoSpace) {
+	switch {
+	case err == nil:
+		j.advance(m)
+		return nil
+	case isFull(err):
 		return j.cut(buf, m, err)
 	}
-	if err != nil {
+	lost, full, ok := j.lost()
+	if !ok {
 		j.fail(err)
 		return fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
+	return j.commitWithout(lost, buf, m, full, err)
+}
+
+// commitWithout ends the commit of a frame that one member failed with: the set goes on
+// without that. It is acknowledged, or said to be not written, only when the new set is
+// durable: until then who sees the lost member may find the frame there, or not.
+func (j *Journal) commitWithout(lost *member, buf []byte, m mark, full bool, cause error) error {
+	j.drop(lost)
+	var cut error
+	if full {
+		if cut = j.cut(buf, m, cause); !isFull(cut) {
+			return cut
+		}
+	} else {
+		j.advance(m)
+	}
+	if err := j.shrink(lost.Name, cause); err != nil {
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	return cut
+}
+
+// advance takes note of a frame that is durable on all members.
+func (j *Journal) advance(m mark) {
 	j.end, j.prev, j.next = m.offset+m.size, m.hash, m.first+uint64(m.count)
 	j.proven = m.count == 0
 	j.last.Store(j.next - 1)
-	return nil
 }
+
+func isFull(err error) bool { return errors.Is(err, durable.ErrNoSpace) }
 
 // cut zeroes the frame on all members, so that it is as if it had never been
 // written. Every page that a failed sync may have dropped is written anew here,

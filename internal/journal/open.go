@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 // Open opens the log, or makes it (Options.Create). When it returns, the last
@@ -15,9 +16,12 @@ import (
 // the oldest segments are missing (Options.ReadOnly opens the others);
 // ErrDiverged; frame.ErrVersion; fs.ErrNotExist if there is no log and Create is
 // not set; fs.ErrInvalid for Options that make no sense. In all of these nothing
-// was changed. With a member missing, empty or stale the log opens read-only,
-// and nothing is changed either; and so, read-only, with one that fails while it
-// is brought up to date: see ReadOnly.
+// was changed.
+//
+// A member of the newest set that is missing, empty or stale, or that fails while it
+// is brought up to date, is left behind if it is one of three, or given up by
+// Options.AssumeLost: then the set goes on without it. Otherwise the log opens
+// read-only, and nothing is changed: see ReadOnly.
 func Open(opts Options) (*Journal, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -28,6 +32,11 @@ func Open(opts Options) (*Journal, error) {
 	}
 	for _, n := range dropStrays(states) {
 		opts.Logger.Warn("file with the name of a log segment ignored: it has no header of one", "segment", segmentName(n))
+	}
+	states, others := giveUp(&opts, states)
+	states, left, err := elect(states)
+	if err != nil {
+		return nil, err
 	}
 	segs, err := unite(states)
 	if err != nil {
@@ -41,12 +50,34 @@ func Open(opts Options) (*Journal, error) {
 	if d := beginning(segs); d != nil && !opts.ReadOnly {
 		return nil, d
 	}
-	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot}
+	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot, others: others}
+	for _, c := range left {
+		j.others = append(j.others, c.asOther(errors.New("it is not in the log set")))
+	}
 	if err := j.settle(states); err != nil {
 		return nil, errors.Join(err, j.closeFiles())
 	}
 	j.settleOlder(states)
 	return j, nil
+}
+
+// giveUp takes out the copies that an operator gave up.
+func giveUp(o *Options, states []*copyState) (kept []*copyState, others []Other) {
+	for _, c := range states {
+		if slices.Contains(o.AssumeLost, c.Name) {
+			others = append(others, c.asOther(errors.New("it was given up")))
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept, others
+}
+
+func (c *copyState) asOther(reason error) Other {
+	if c.gone != nil {
+		reason = c.gone
+	}
+	return Other{Name: c.Name, Reason: reason.Error()}
 }
 
 // create makes the first segment on the first member; settle makes it on the
@@ -78,8 +109,8 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 }
 
 // settle finds the chain of the newest segment, decides which members take
-// frames, and brings them to that chain, synced. If one is missing it writes
-// nothing: without the copy that is not there, damage cannot be told from a torn
+// frames, and brings them to that chain, synced. If too many are missing it writes
+// nothing: without the copies that are not there, damage cannot be told from a torn
 // tail, nor, once that was zeroed, a damaged copy from a stale one.
 func (j *Journal) settle(states []*copyState) error {
 	h := j.newest()
@@ -101,14 +132,15 @@ func (j *Journal) settle(states []*copyState) error {
 	}
 	j.last.Store(j.next - 1)
 
-	reason := missingMembers(&j.opts, h, states)
-	if reason == nil && !j.opts.ReadOnly {
+	if j.suffice(h, states) && !j.opts.ReadOnly {
 		fix := repair{j: j, h: h, sealer: j.sealer, chain: frames, windows: windows, scans: scans, tail: true}
 		for i, c := range states {
-			c.gone = fix.bring(c, i)
+			if c.gone == nil {
+				c.gone = fix.bring(c, i)
+			}
 		}
-		reason = missingMembers(&j.opts, h, states)
 	}
+	reason := missingMembers(h, states)
 	// A crash up to here, at any point, leaves copies of which at least one has
 	// the whole chain: the next Open finds the same.
 	for _, c := range states {
@@ -121,17 +153,43 @@ func (j *Journal) settle(states []*copyState) error {
 		}
 		j.members = append(j.members, c.member)
 	}
-	switch {
-	case j.opts.ReadOnly:
-		j.reason = fmt.Errorf("%w: %w", ErrReadOnly, errors.Join(errors.New("opened for reading"), reason))
-	case reason != nil:
-		j.fail(reason)
-	}
 	if len(j.members) == 0 {
 		return fmt.Errorf("log: no member can be used: %w", reason)
 	}
 	j.errs = make([]error, len(j.members))
+	switch {
+	case j.opts.ReadOnly:
+		j.reason = fmt.Errorf("%w: %w", ErrReadOnly, errors.Join(errors.New("opened for reading"), reason))
+	case reason != nil && !j.suffice(h, states):
+		j.fail(reason)
+	case reason != nil:
+		j.goOn(states, reason)
+	}
 	return nil
+}
+
+// suffice reports whether the members of the set h that take frames are enough.
+func (j *Journal) suffice(h *header, states []*copyState) bool {
+	var absent []string
+	for _, n := range h.members {
+		i := slices.IndexFunc(states, func(c *copyState) bool { return c.Name == n })
+		if !slices.Contains(j.opts.AssumeLost, n) && (i < 0 || states[i].gone != nil) {
+			absent = append(absent, n)
+		}
+	}
+	return mayWrite(h.members, absent, j.opts.AssumeLost) && len(h.members)-len(absent) >= j.least()
+}
+
+// goOn begins a set of those members that are well, which are enough.
+func (j *Journal) goOn(states []*copyState, reason error) {
+	j.log.Warn("log goes on without a member", "err", reason)
+	for _, c := range states {
+		if c.gone != nil {
+			j.others = append(j.others, c.asOther(nil))
+			j.readers = slices.DeleteFunc(j.readers, func(m *member) bool { return m == c.member })
+		}
+	}
+	_ = j.reset() // or it is read-only, and says why
 }
 
 // checkStale returns ErrDiverged if a member without the newest segment went its

@@ -15,9 +15,23 @@ const DefaultSegmentSize = 16 << 20
 
 // Options say where a log is and how to treat it.
 type Options struct {
-	// Members are the copies: 1 to 8, names distinct, in any order. The set is
-	// fixed when the log is made.
+	// Members are the copies: 1 to 8, names distinct, in any order. When the log
+	// is made they are its set; later Join and Leave change that, and those that
+	// are of the log and not of its set are left as they are.
 	Members []Member
+
+	// AssumeLost names copies that an operator gives up: they are not needed to
+	// open the log, and not looked at if they are there. What only they held of
+	// what was acknowledged is lost.
+	AssumeLost []string
+
+	// Least is how many members the set must keep when one fails or leaves: 0
+	// means 1. With no more than these, a failure makes the log read-only.
+	Least int
+
+	// Changed is called when the set lost a member while the log is open. It must
+	// not call the log.
+	Changed func()
 
 	// StoreID is the store whose log this is; a member of another store counts
 	// as missing.

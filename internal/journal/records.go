@@ -94,7 +94,7 @@ type reader struct {
 
 func newReader(j *Journal, v view, i int) *reader {
 	h := v.segs[i]
-	r := &reader{j: j, v: v, i: i, h: h, sealer: newSealer(h.key), windows: make([]*window, len(j.readers)),
+	r := &reader{j: j, v: v, i: i, h: h, sealer: newSealer(h.key), windows: make([]*window, len(v.readers)),
 		off: headArea, first: h.first, prev: h.hash}
 	r.seal, r.limit = v.seal(i)
 	return r
@@ -124,7 +124,7 @@ func (r *reader) next() ([]byte, mark, error) {
 // try reads the next frame of the chain from copy k.
 func (r *reader) try(k int) ([]byte, mark, bool) {
 	if r.windows[k] == nil {
-		r.windows[k], _ = r.j.readers[k].open(r.h.number, r.h.size, false) // unreadable is bad
+		r.windows[k], _ = r.v.readers[k].open(r.h.number, r.h.size, false) // unreadable is bad
 	}
 	m, ok, _ := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
 	if !ok || m.size == 0 || m.prev != r.prev || m.first != r.first {
@@ -150,7 +150,7 @@ func (r *reader) heal() {
 func (r *reader) lost() error {
 	var names []string
 	var cause error
-	for k, m := range r.j.readers {
+	for k, m := range r.v.readers {
 		names = append(names, m.Name)
 		_, _, err := readMark(r.windows[k], r.h, r.sealer, r.off, r.limit)
 		cause = errors.Join(cause, named(m.Name, err))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/frame"
@@ -20,6 +21,7 @@ type repair struct {
 	windows []*window // of each copy
 	scans   []scan
 	tail    bool // the segment may end in a torn frame, which is no damage
+	quiet   bool // the copy is of one who joins: what it lacks is no damage
 }
 
 // needed reports whether copy i differs from the chain.
@@ -73,7 +75,7 @@ func (r *repair) rebuild(m *member) (durable.File, error) {
 		}
 	}
 	f, err := m.install(r.h, fill)
-	if err == nil && !r.tail {
+	if err == nil && !r.tail && !r.quiet {
 		r.j.repaired(Damage{Member: m.Name, Segment: segmentName(r.h.number), Reason: "the file was missing"})
 	}
 	return f, err
@@ -118,6 +120,9 @@ func zeroSpan(f durable.File, lo, hi int64) error {
 
 // report says what was wrong with a copy that mend has repaired.
 func (r *repair) report(member string, sc *scan, lacks []mark) {
+	if r.quiet {
+		return
+	}
 	name := segmentName(r.h.number)
 	for i, ok := range sc.heads {
 		if !ok {
@@ -146,10 +151,11 @@ func (r *repair) report(member string, sc *scan, lacks []mark) {
 
 // view is the log at one moment: what was durable then stays as it is.
 type view struct {
-	segs []*header
-	end  int64      // of the newest segment's frames
-	prev frame.Hash // of the last frame
-	last uint64
+	segs    []*header
+	readers []*member
+	end     int64      // of the newest segment's frames
+	prev    frame.Hash // of the last frame
+	last    uint64
 }
 
 func (j *Journal) view() (view, error) {
@@ -158,7 +164,12 @@ func (j *Journal) view() (view, error) {
 	if j.closed {
 		return view{}, j.writable()
 	}
-	return view{segs: j.segs[:len(j.segs):len(j.segs)], end: j.end, prev: j.prev, last: j.next - 1}, nil
+	return j.now(), nil
+}
+
+// now is the view of who holds mu.
+func (j *Journal) now() view {
+	return view{segs: j.segs[:len(j.segs):len(j.segs)], readers: j.readers, end: j.end, prev: j.prev, last: j.next - 1}
 }
 
 // seal returns the hash that the frames of segment i end with, and how far they
@@ -177,29 +188,20 @@ func (v *view) seal(i int) (hash frame.Hash, limit int64) {
 func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, err error) {
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
-	if _, err := j.view(); err != nil {
+	now, err := j.view()
+	if err != nil {
 		return nil, 0, err
 	}
-	h := v.segs[i]
-	seal, limit := v.seal(i)
-	r := repair{j: j, h: h, sealer: newSealer(h.key)}
+	v.readers = now.readers // the set may have changed
+	r := j.examine(&v, i, uncached)
 	defer func() { closeAll(r.windows) }()
-	for _, m := range j.readers {
-		w, err := m.open(h.number, h.size, uncached)
-		sc := scanSegment(w, h, r.sealer, limit)
-		sc.member, sc.absent = m.Name, errors.Is(err, fs.ErrNotExist)
-		heads, _ := readHeads(w, h.number) // the version was right when it was opened
-		for k := range heads {
-			sc.heads[k] = heads[k] != nil && heads[k].hash == h.hash
-		}
-		r.windows, r.scans = append(r.windows, w), append(r.scans, sc)
-	}
-	if r.chain, err = chain(h, r.scans, &seal); err != nil {
+	seal, _ := v.seal(i)
+	if r.chain, err = chain(r.h, r.scans, &seal); err != nil {
 		return nil, 0, err
 	}
 	// If nothing stands in the way, all readers are members.
 	readOnly := j.ReadOnly() != nil
-	for k, m := range j.readers {
+	for k, m := range v.readers {
 		if !r.needed(k) {
 			continue
 		}
@@ -207,11 +209,36 @@ func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, er
 			continue
 		}
 		if err := r.heal(m, k); err != nil {
-			return r.chain, bad, j.healFailed(m, err)
+			if err = j.healFailed(m, err); err != nil {
+				return r.chain, bad, err
+			}
 		}
 		bad--
 	}
 	return r.chain, bad, nil
+}
+
+// examine scans segment i of all readers. The caller closes the windows.
+func (j *Journal) examine(v *view, i int, uncached bool) *repair {
+	h := v.segs[i]
+	r := &repair{j: j, h: h, sealer: newSealer(h.key)}
+	_, limit := v.seal(i)
+	for _, m := range v.readers {
+		r.look(m, limit, uncached)
+	}
+	return r
+}
+
+// look adds the copy of a member to those that are compared.
+func (r *repair) look(m *member, limit int64, uncached bool) {
+	w, err := m.open(r.h.number, r.h.size, uncached)
+	sc := scanSegment(w, r.h, r.sealer, limit)
+	sc.member, sc.absent = m.Name, errors.Is(err, fs.ErrNotExist)
+	heads, _ := readHeads(w, r.h.number) // the version was right when it was opened
+	for k := range heads {
+		sc.heads[k] = heads[k] != nil && heads[k].hash == r.h.hash
+	}
+	r.windows, r.scans = append(r.windows, w), append(r.scans, sc)
 }
 
 func (r *repair) heal(m *member, k int) (err error) {
@@ -238,13 +265,23 @@ func (r *repair) heal(m *member, k int) (err error) {
 }
 
 // healFailed: a member that cannot be repaired for want of space works on, any
-// other has failed.
+// other has failed: without it the log goes on, or does not. It returns why the
+// repair is over.
 func (j *Journal) healFailed(m *member, err error) error {
 	err = fmt.Errorf("log member %s: %w", m.Name, err)
-	if errors.Is(err, durable.ErrNoSpace) {
+	if isFull(err) {
 		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.fail(err)
+	switch {
+	case j.writable() != nil:
+		return err
+	case !slices.Contains(j.members, m):
+		return nil // it has left meanwhile
+	case !j.spares1():
+		return j.fail(err)
+	}
+	j.drop(m)
+	return j.shrink(m.Name, err)
 }

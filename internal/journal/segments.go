@@ -1,10 +1,7 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
-
-	"github.com/blockframe/blockframe/internal/durable"
 )
 
 // SetSnapshot names the newest snapshot of the view. Headers of segments made
@@ -63,28 +60,44 @@ func (j *Journal) rotate() error {
 		j.pending = j.nextHeader()
 	}
 	j.spares.Wait()
-	err := j.each(func(m *member) (err error) {
-		if m.next == nil {
-			m.next, err = m.install(j.pending, nil)
-		}
-		return err
-	})
+	err := j.each(j.installPending)
 	// A crash here leaves the new segment on some members: Open makes it on the
 	// others, for it is empty.
-	if errors.Is(err, durable.ErrNoSpace) {
+	switch {
+	case err == nil:
+		j.enter()
+		return nil
+	case isFull(err):
 		return fmt.Errorf("log segment %s: %w", segmentName(j.pending.number), err)
 	}
-	if err != nil {
+	lost, full, ok := j.lost()
+	if !ok || full {
 		return j.fail(err)
 	}
+	j.drop(lost)
+	j.enter() // the others have it; the set in it has the lost one yet
+	return j.shrink(lost.Name, err)
+}
+
+// installPending makes the next segment on a member, unless that was done.
+func (j *Journal) installPending(m *member) (err error) {
+	if m.next == nil {
+		m.next, err = m.install(j.pending, nil)
+	}
+	return err
+}
+
+// enter goes on in the next segment, which all members have.
+func (j *Journal) enter() {
 	for _, m := range j.members {
-		if err := m.f.Close(); err != nil {
-			j.log.Warn("log segment not closed", "member", m.Name, "err", err) // it was synced
+		if m.f != nil {
+			if err := m.f.Close(); err != nil {
+				j.log.Warn("log segment not closed", "member", m.Name, "err", err) // it was synced
+			}
 		}
 		m.f, m.next = m.next, nil
 	}
 	j.adopt(j.pending)
-	return nil
 }
 
 // nextHeader returns the header of the segment after the newest.

@@ -235,24 +235,16 @@ func endIndex(h *header, chain []mark) uint64 {
 	return last.first + uint64(last.count)
 }
 
-// missingMembers says which members of the log set cannot take frames, and why.
-func missingMembers(o *Options, h *header, states []*copyState) error {
-	err := missingNames(o, h)
+// missingMembers says which members of the set cannot take frames, and why.
+func missingMembers(h *header, states []*copyState) (err error) {
+	for _, n := range h.members {
+		if !slices.ContainsFunc(states, func(c *copyState) bool { return c.Name == n }) {
+			err = errors.Join(err, fmt.Errorf("log member %s is missing: no directory was given for it", n))
+		}
+	}
 	for _, c := range states {
 		if c.gone != nil {
 			err = errors.Join(err, fmt.Errorf("log member %s is missing or failed: %w", c.Name, c.gone))
-		}
-	}
-	return err
-}
-
-// missingNames says which members of the log set were not configured.
-func missingNames(o *Options, h *header) error {
-	var err error
-	names := o.names()
-	for _, n := range h.members {
-		if !slices.Contains(names, n) {
-			err = errors.Join(err, fmt.Errorf("log member %s is missing: no directory was given for it", n))
 		}
 	}
 	return err

@@ -44,7 +44,7 @@ func (j *Journal) Verify(ctx context.Context) (Report, error) {
 		rep.Bad += bad
 		rep.Frames += len(frames)
 		rep.Records += endIndex(h, frames) - h.first
-		rep.Bytes += limit * int64(len(j.readers))
+		rep.Bytes += limit * int64(len(v.readers))
 	}
 	return rep, nil
 }

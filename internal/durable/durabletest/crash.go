@@ -26,10 +26,13 @@ func Crashes(m *vfs.MemFS, seeds int, visit func(Image)) func(Op) {
 		mu.Lock()
 		defer mu.Unlock()
 		for seed := range seeds + 1 {
-			visit(Image{Op: op, Seed: seed, FS: m.CrashClone(crashConfig(op, seed))})
+			visit(Image{Op: op, Seed: seed, FS: Cut(m, op, seed)})
 		}
 	}
 }
+
+// Cut returns what a power cut after op leaves of m.
+func Cut(m *vfs.MemFS, op Op, seed int) *vfs.MemFS { return m.CrashClone(crashConfig(op, seed)) }
 
 func crashConfig(op Op, seed int) vfs.CrashCloneCfg {
 	if seed == 0 {

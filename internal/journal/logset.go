@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// Set returns the members that every record goes to, and the epoch: how often the set
+// has changed, counted from 1.
+func (j *Journal) Set() (epoch uint64, names []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	h := j.newest()
+	return h.epoch, slices.Clone(h.members)
+}
+
+// Other is a copy of the log that was found and is not of the set: it was left behind, or
+// went another way.
+type Other struct {
+	Name   string
+	Reason string
+}
+
+// Others returns the copies that Open found and did not use. Join takes one in.
+func (j *Journal) Others() []Other {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.others)
+}
+
+// Leave takes a member out of the set, of which another one must remain. When it returns
+// nil no record goes to it any more, and it is not needed to open the log. Its files stay
+// as they are.
+func (j *Journal) Leave(name string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.writable(); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(j.members, func(m *member) bool { return m.Name == name })
+	if i < 0 {
+		return fmt.Errorf("log member %s: %w: it is not in the log set", name, fs.ErrNotExist)
+	}
+	if !j.spares1() {
+		return fmt.Errorf("log member %s: %w: the log set would have %d members, and needs %d", name, fs.ErrInvalid, len(j.members)-1, j.least())
+	}
+	j.drop(j.members[i])
+	return j.shrink(name, errors.New("it was taken out"))
+}
+
+// least returns how many members the set has at least.
+func (j *Journal) least() int { return max(1, j.opts.Least) }
+
+// spares1 reports whether the set can do with a member less. One at a time: see elect.
+func (j *Journal) spares1() bool { return len(j.members) > j.least() }
+
+// lost returns the only member that failed, if the others can go on without it. full says
+// that another one had no room.
+func (j *Journal) lost() (m *member, full, ok bool) {
+	n := 0
+	for i, err := range j.errs {
+		switch {
+		case err == nil:
+		case isFull(err):
+			full = true
+		default:
+			m = j.members[i]
+			n++
+		}
+	}
+	return m, full, n == 1 && j.spares1()
+}
+
+// drop closes a member: nothing is written to it, or read from it, from here on.
+func (j *Journal) drop(m *member) {
+	j.spares.Wait() // it walks over the members
+	is := func(x *member) bool { return x == m }
+	j.members = slices.DeleteFunc(slices.Clone(j.members), is)
+	j.readers = slices.DeleteFunc(slices.Clone(j.readers), is)
+	j.errs = make([]error, len(j.members))
+	if err := m.close(); err != nil {
+		j.log.Debug("log member not closed", "member", m.Name, "err", err)
+	}
+}
+
+// shrink makes the set what the members are now, without one that failed or left. Until
+// every one of them has the header of the next segment, which says so, nothing is
+// acknowledged: a crash before leaves the old set, with that member, and the header on some
+// of the others; whichever of them are seen, what all of them have is what was promised.
+func (j *Journal) shrink(name string, cause error) error {
+	j.log.Warn("log goes on without a member", "member", name, "err", cause)
+	if err := j.reset(); err != nil {
+		return err
+	}
+	j.others = append(j.others, Other{Name: name, Reason: cause.Error()})
+	if j.opts.Changed != nil {
+		j.opts.Changed()
+	}
+	return nil
+}
+
+// reset begins a segment whose set is what the members are now. If that fails the log is
+// read-only: the header may be on some of them.
+func (j *Journal) reset() error {
+	h := j.nextHeader()
+	h.epoch++
+	h.members = nil
+	for _, m := range j.members {
+		h.members = append(h.members, m.Name)
+	}
+	j.pending = h.sealed()
+	j.spares.Wait()
+	if err := j.each(j.installPending); err != nil {
+		return j.fail(fmt.Errorf("to change the log set: %w", err))
+	}
+	j.enter()
+	return nil
+}

@@ -94,10 +94,29 @@
 // What remains: the last frame, if no other follows it, damaged in all copies at
 // once, looks like a torn tail. This is why there are empty frames.
 //
-// Copies that are valid and disagree are never merged nor overwritten: that is
-// [ErrDiverged]. A member that is missing, empty, of another store, or behind by
-// more than a crash explains makes the log open for reading only, without a
-// write to the others, and [Journal.ReadOnly] names it; a member that fails while
-// the log is open makes it read-only until it is opened again. No record is
-// acknowledged with fewer copies than members.
+// # The set of members
+//
+// Every record is acknowledged when all members of the set have it. The set changes
+// only from one segment to the next: a header names the set that holds its segment, and
+// the epoch counts the changes, one member more or less each time. Nothing is
+// acknowledged in a segment before all of its set have the header, and all before it,
+// durably.
+//
+//   - A member that fails while the log is open leaves: the others begin a segment
+//     without it, and then the record is acknowledged. If two fail at once, or too few
+//     would remain, the log is read-only until it is opened again.
+//   - Open wants all members of the newest set that it sees, or two of three: any set
+//     after that has a member among these. One that is missing, empty, of another store,
+//     or behind by more than a crash explains, is left behind if it is one of three;
+//     otherwise the log opens for reading only, without a write, and [Journal.ReadOnly]
+//     names it. [Options.AssumeLost] is an operator's word that it will not come back.
+//   - A copy that was left behind is not read. [Journal.Join] brings it, or an empty
+//     directory, up to date and takes it into the set; [Journal.Leave] takes one out.
+//   - Copies that are valid and disagree are never merged nor overwritten. Where a way
+//     was provably never used, as a member of its set has no header of it, the other is
+//     taken; else that is [ErrDiverged], and AssumeLost says which to give up. Join sets
+//     its segments aside, under names that end with ".aside".
+//
+// A log that was opened for reading only because members are missing shows what those
+// have that are there. The last frame in it may be one that was never acknowledged.
 package journal

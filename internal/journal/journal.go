@@ -17,8 +17,8 @@ import (
 // goroutines; Append and Prove run one at a time. One process has a log open
 // for writing at a time: the caller holds a lock that says so.
 type Journal struct {
-	opts    Options
-	log     *slog.Logger
+	opts Options
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	members []*member // those that every frame goes to

@@ -43,7 +43,7 @@ func (j *Journal) Leave(name string) error {
 	if i < 0 {
 		return fmt.Errorf("log member %s: %w: it is not in the log set", name, fs.ErrNotExist)
 	}
-	if !j.spares1() {
+	if !j.canSpare() {
 		return fmt.Errorf("log member %s: %w: the log set would have %d members, and needs %d", name, fs.ErrInvalid, len(j.members)-1, j.least())
 	}
 	j.drop(j.members[i])
@@ -53,8 +53,8 @@ func (j *Journal) Leave(name string) error {
 // least returns how many members the set has at least.
 func (j *Journal) least() int { return max(1, j.opts.Least) }
 
-// spares1 reports whether the set can do with a member less. One at a time: see elect.
-func (j *Journal) spares1() bool { return len(j.members) > j.least() }
+// canSpare reports whether the set can do with a member less. One at a time: see elect.
+func (j *Journal) canSpare() bool { return len(j.members) > j.least() }
 
 // lost returns the only member that failed, if the others can go on without it. full says
 // that another one had no room.
@@ -70,7 +70,7 @@ func (j *Journal) lost() (m *member, full, ok bool) {
 			n++
 		}
 	}
-	return m, full, n == 1 && j.spares1()
+	return m, full, n == 1 && j.canSpare()
 }
 
 // drop closes a member: nothing is written to it, or read from it, from here on.

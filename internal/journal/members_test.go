@@ -188,12 +188,14 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
-// A member that fails with a frame under way: the outcome is unknown, nothing
-// more is taken, and what was acknowledged is served.
+// A member that fails with a frame under way, and cannot be done without: the outcome is
+// unknown, nothing more is taken, and what was acknowledged is served.
 func TestMemberFails(t *testing.T) {
 	for _, kind := range []durabletest.Kind{durabletest.Write, durabletest.Sync} {
 		fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
-		j := open(t, options(fsys))
+		opts := options(fsys)
+		opts.Least = 2
+		j := open(t, opts)
 		add(t, j, []byte("one"))
 		fsys.SetFault(durabletest.All(kind, "log/b/", durabletest.Before, syscall.EIO))
 		_, err := j.Append([][]byte{[]byte("two")})
@@ -209,7 +211,7 @@ func TestMemberFails(t *testing.T) {
 		require.NotErrorIs(t, err, journal.ErrUncertain)
 		require.EqualValues(t, 1, j.Last())
 		require.Equal(t, [][]byte{[]byte("one")}, all(t, j, 1))
-		j = reopen(t, j, options(fsys))
+		j = reopen(t, j, opts)
 		require.Equal(t, [][]byte{[]byte("one"), []byte("two")}, all(t, j, 1))
 	}
 }
@@ -316,7 +318,9 @@ func TestNewestSegmentRemoved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := durable.Mem(vfs.NewMem())
-			j := open(t, options(fsys))
+			opts := options(fsys)
+			opts.Least = 2
+			j := open(t, opts)
 			add(t, j, []byte("one"))
 			require.NoError(t, fsys.Remove("log/a/0000000000000001.log"))
 			notice(t, j)

@@ -244,6 +244,7 @@ func (c *checker) visit(w *world) {
 
 // newWorld is a log on three disks with one record.
 func newWorld(t testing.TB) *world {
+	t.Helper()
 	w := &world{disks: vfs.NewCrashableMem()}
 	opts := w.options(durable.Mem(w.disks), diskNames)
 	opts.Create = true

@@ -279,7 +279,7 @@ func (j *Journal) healFailed(m *member, err error) error {
 		return err
 	case !slices.Contains(j.members, m):
 		return nil // it has left meanwhile
-	case !j.spares1():
+	case !j.canSpare():
 		return j.fail(err)
 	}
 	j.drop(m)

@@ -33,6 +33,9 @@ type Store struct {
 	stale   atomic.Bool // inForce lacks a change
 
 	logRepairs logRepairs
+	logsNow    chan struct{} // the log lost a copy
+	logsMu     sync.Mutex    // held while copies are made
+	logsLost   sync.Map      // names of copies that failed since Open
 
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc
@@ -46,7 +49,6 @@ type Store struct {
 type disk struct {
 	id      BackendID
 	path    string
-	log     bool
 	backend Backend // nil: absent
 	err     error   // why
 }
@@ -74,7 +76,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{homes: hs, log: opts.Logger, now: func() time.Time { return opts.clock().Round(0).UTC() }}
+	s := &Store{homes: hs, log: opts.Logger, logsNow: make(chan struct{}, 1),
+		now: func() time.Time { return opts.clock().Round(0).UTC() }}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.setUp(ctx, &opts); err != nil {
 		return nil, errors.Join(err, s.Close())

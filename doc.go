@@ -30,9 +30,11 @@
 // Each of Options.Dirs is best a disk of its own. They are known by the identity
 // in them, so their order does not matter, and an empty mount point is a disk that
 // is missing. With one directory the store survives rot, not the loss of the disk.
-// A commit log on up to three of the directories says what was stored; while one of
-// its copies is missing the store can be read, not changed. [Store.Survives] says
-// how many disks, any of them, may be lost at once.
+// A commit log on up to three of the directories says what was stored. One of three
+// copies may be missing, or fail: another directory takes its place. With one of two
+// missing the store can be read, not changed, since that one may know more, until it is
+// back or [Options].AssumeLost gives it up. [Store.Survives] says how many disks, any of
+// them, may be lost at once.
 //
 // # Few processors
 //

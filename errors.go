@@ -45,6 +45,7 @@ var (
 	ErrNotEmpty = catalog.ErrNotEmpty
 
 	// ErrDiverged: two copies of the commit log are both valid and hold
-	// different records. Nothing was changed.
+	// different records: each was written without the other. Nothing was changed;
+	// Options.AssumeLost says which one to give up.
 	ErrDiverged = journal.ErrDiverged
 )

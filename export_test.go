@@ -28,3 +28,7 @@ func WithLog(o Options, segment int64, calm bool) Options {
 	o.segment, o.calm = segment, calm
 	return o
 }
+
+// FillLogs lets directories take copies of the log until there are enough, as it happens
+// in the background.
+func FillLogs(s *Store) error { return s.fillLogs() }

@@ -65,7 +65,7 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 // disks no more may be lost than leave a copy of it. What has no bytes of its own, such as
 // a directory, is in the log alone, and Shards is 0.
 func (s *Store) Survival(ctx context.Context, obj Object) (Survival, error) {
-	logs := Survival{Disks: max(0, len(s.homes.logHomes())-1)}
+	logs := Survival{Disks: max(0, len(s.logHomes())-1)}
 	if obj.Deleted || !obj.Mode.IsRegular() || obj.Size == 0 {
 		return logs, nil
 	}
@@ -120,9 +120,10 @@ type Disk struct {
 // Disks returns the state of all registered backends, absent ones included, and of
 // directories that have the log alone.
 func (s *Store) Disks(ctx context.Context) []Disk {
+	_, set := s.journal.Set()
 	list := make([]Disk, len(s.disks))
 	for i, d := range s.disks {
-		list[i] = Disk{ID: d.id, Path: d.path, Log: d.log, Err: d.err}
+		list[i] = Disk{ID: d.id, Path: d.path, Log: s.logOn(d.id, set), Err: d.err}
 		if d.backend == nil {
 			continue
 		}
@@ -139,7 +140,7 @@ func (s *Store) Disks(ctx context.Context) []Disk {
 // ReadOnly returns nil, or why the store takes no changes: the error names the
 // copy of the commit log that is missing or failed, and matches fs.ErrPermission.
 // Everything stays readable. Opening the store with all its directories is the
-// cure.
+// cure, or with Options.AssumeLost if one is gone for good.
 func (s *Store) ReadOnly() error {
 	reason := s.journal.ReadOnly()
 	if reason == nil {

@@ -201,23 +201,30 @@ func (hs *homes) logHomes() (list []*home) {
 // Copies of the log in the only directory that has any.
 var twins = []string{"a", "b"}
 
-// members returns the copies of the log. Where one directory has the log it is
+// members returns the copies of the log. Where one directory alone has the log it is
 // kept twice in it. A copy is named by the identity of its directory, so that the
 // order of the directories does not matter.
-func (hs *homes) members() []journal.Member {
-	list := hs.logHomes()
-	if len(list) == 1 && hs.twins(list[0]) {
-		var members []journal.Member
-		for _, name := range twins {
-			members = append(members, journal.Member{FS: hs.fs, Dir: list[0].at(logName, name), Name: name})
+func (hs *homes) members() (members []journal.Member) {
+	for _, h := range hs.logHomes() {
+		if !hs.twins(h) {
+			members = append(members, hs.member(h))
+			continue
 		}
-		return members
-	}
-	var members []journal.Member
-	for _, h := range list {
-		members = append(members, journal.Member{FS: hs.fs, Dir: h.at(logName), Name: h.disk.ID().String()})
+		for _, name := range twins {
+			members = append(members, hs.twin(h, name))
+		}
 	}
 	return members
+}
+
+// member returns the copy of the log that a directory has, or may have.
+func (hs *homes) member(h *home) journal.Member {
+	return journal.Member{FS: hs.fs, Dir: h.at(logName), Name: h.disk.ID().String()}
+}
+
+// twin returns one of the two copies in one directory.
+func (hs *homes) twin(h *home, name string) journal.Member {
+	return journal.Member{FS: hs.fs, Dir: h.at(logName, name), Name: name}
 }
 
 // twins reports whether a directory has, or is to have, both copies of the log.

@@ -28,8 +28,18 @@ type Options struct {
 	// LogDirs override Dirs as the places of the commit log and its view. The
 	// log is written to all of them. The default is the first of Dirs, as many as
 	// the default code may lose shards and one more, three at most; on a single
-	// directory the log is kept twice in it.
+	// directory the log is kept twice in it. Where one of them fails, or is missing
+	// when two others have the log, the log goes on without it, and another of Dirs
+	// takes its place.
 	LogDirs []string
+
+	// AssumeLost names copies of the commit log that are gone for good: the
+	// directory, if it is there, or the identity of its disk, eight digits of it at
+	// least, as ReadOnly and ErrDiverged give it. It is an operator's word: the store is opened without them, for writing,
+	// where it would otherwise be read-only, and what only they held of the newest
+	// changes is lost. One that comes back later is brought up to date, and what it
+	// alone held is set aside in its folder log/.
+	AssumeLost []string
 
 	// Code is the code of objects that no policy gives another. The default
 	// depends on the number of backends: see DefaultCode. It becomes a policy

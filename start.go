@@ -19,6 +19,7 @@ func (s *Store) openCatalog(o *Options, p *plan) (err error) {
 	id, view := s.homes.storeID(), s.homes.view()
 	still := view == "" // no directory of the log takes changes
 	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
+		AssumeLost: s.homes.givenUp(o.AssumeLost), Least: s.homes.leastLogs(), Left: s.logLeft,
 		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
@@ -127,7 +128,10 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err := s.remember(ctx, registered); err != nil {
 		return err
 	}
-	return s.loadLogRepairs(ctx)
+	if err := s.loadLogRepairs(ctx); err != nil {
+		return err
+	}
+	return s.tendLogs()
 }
 
 // surplus returns an error for a directory that cannot be a disk of the store, since all
@@ -156,7 +160,7 @@ func (s *Store) disk(o *Options, r catalog.Backend) disk {
 		}
 	}
 	if h := s.homes.byID(r.ID); h != nil {
-		d.path, d.log, d.backend, d.err = h.path, h.logs, h.disk, h.disk.Err()
+		d.path, d.backend, d.err = h.path, h.disk, h.disk.Err()
 	}
 	if d.backend == nil {
 		d.err = fmt.Errorf("absent: %w", store.ErrUnavailable)

@@ -21,6 +21,7 @@ type app struct {
 
 	// The flags of every command.
 	stores []string
+	lost   []string // copies of the commit log that are given up
 	json   bool
 	quiet  bool
 
@@ -101,6 +102,7 @@ func (a *app) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringArrayVar(&a.stores, "store", nil, "directory of the store; one is enough, or all of them (default $BLOCKFRAME_STORE)")
+	flags.StringArrayVar(&a.lost, "assume-lost", nil, "identity of a disk that is gone for good, with a copy of the commit log: go on without it")
 	flags.BoolVar(&a.json, "json", false, "print one JSON object on each line")
 	flags.BoolVar(&a.quiet, "quiet", false, "neither progress nor remarks")
 	root.CompletionOptions.DisableDefaultCmd = true

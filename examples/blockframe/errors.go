@@ -42,7 +42,7 @@ var hints = []struct {
 	{blockframe.ErrChanged, "put it again when nothing writes to it, or put a snapshot of it"},
 	{blockframe.ErrNotEmpty, "rm -r deletes a directory with all that is in it"},
 	{blockframe.ErrUnavailable, "attach the disks that are missing and do it again"},
-	{blockframe.ErrDiverged, "two copies of the log tell different stories: keep both, and find out which disk was written to elsewhere"},
+	{blockframe.ErrDiverged, "two copies of the log tell different stories: find out which disk was written to elsewhere, and give up the other with --assume-lost; what it alone held is set aside in its folder log/"},
 	{blockframe.ErrCorrupt, "what else is stored stays readable; blockframe scrub --deep --repair repairs what can be repaired"},
 	{fs.ErrPermission, "the user who runs blockframe must be allowed to do that"},
 }

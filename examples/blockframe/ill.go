@@ -71,12 +71,13 @@ func ill(st *blockframe.Store) string {
 		return ""
 	}
 	var what []string
-	until := "it is back"
+	until, gone := "it is back", ""
 	for _, d := range st.Disks(context.Background()) {
 		for line := range strings.Lines(reason.Error()) {
 			if _, why, found := strings.Cut(strings.TrimSpace(line), "log member "+d.ID.String()+" "); found {
 				what = append(what, illDisk(d, why))
-				if d.Log && !isAbsent(d) || len(what) > 1 {
+				gone += " --assume-lost " + d.ID.String()[:12]
+				if !isAbsent(d) && !strings.Contains(why, "no directory was given") || len(what) > 1 {
 					until = "that is mended"
 				}
 			}
@@ -86,7 +87,10 @@ func ill(st *blockframe.Store) string {
 		_, why, _ := strings.Cut(reason.Error(), "log is read-only: ")
 		what, until = append(what, strings.ReplaceAll(why, "\n", "; ")), "that is mended"
 	}
-	return strings.Join(what, "; ") + ". Everything can be read; nothing can be changed until " + until + "."
+	if gone != "" {
+		gone = "; if that will never be, the options" + gone + " open the store without, and what only such a disk had of the newest changes is lost"
+	}
+	return strings.Join(what, "; ") + ". Everything can be read; nothing can be changed until " + until + gone + "."
 }
 
 // illDisk says what the log misses of a disk; why is what the log says.
@@ -96,7 +100,7 @@ func illDisk(d blockframe.Disk, why string) string {
 		return fmt.Sprintf("%s, with its copy of the commit log", absence(d.Path))
 	case strings.Contains(why, "it is stale"):
 		return fmt.Sprintf("%s has an old copy of the commit log in its folder log/, without the newest changes; that of another disk can take its place", d.Path)
-	case !d.Log, strings.Contains(why, "is missing or empty"):
+	case strings.Contains(why, "no directory was given"), strings.Contains(why, "is missing or empty"):
 		return fmt.Sprintf("%s has lost its copy of the commit log (its folder log/ is %s)", d.Path, state(filepath.Join(d.Path, "log")))
 	case d.Err != nil:
 		return fmt.Sprintf("%s takes no changes, and has a copy of the commit log: %v", d.Path, d.Err)

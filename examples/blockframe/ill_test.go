@@ -20,7 +20,7 @@ func TestIll(t *testing.T) {
 		spoil func(t *testing.T, disk string)
 		says  string
 	}{
-		"no log":  {func(t *testing.T, disk string) { require.NoError(t, os.RemoveAll(filepath.Join(disk, "log"))) }, "has lost its copy of the commit log (its folder log/ is missing). Everything can be read; nothing can be changed until it is back."},
+		"no log":  {func(t *testing.T, disk string) { require.NoError(t, os.RemoveAll(filepath.Join(disk, "log"))) }, "has lost its copy of the commit log (its folder log/ is missing). Everything can be read; nothing can be changed until it is back; if that will never be, the options --assume-lost "},
 		"no disk": {func(t *testing.T, disk string) { require.NoError(t, os.RemoveAll(disk)) }, "is missing, with its copy of the commit log. Everything can be read"},
 		"an empty": {func(t *testing.T, disk string) {
 			require.NoError(t, os.RemoveAll(disk))

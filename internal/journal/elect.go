@@ -183,9 +183,8 @@ func ways(tips []*copyState) string {
 }
 
 // mayWrite reports whether the members of the newest set that was seen suffice to take
-// records. absent are those of them that cannot take frames, and lost those which an
-// operator gave up; lost ones are not among the absent.
+// records: absent are those of them that cannot take frames, and lost, which are others,
+// those which an operator gave up.
 func mayWrite(set, absent, lost []string) bool {
-	gone := slices.ContainsFunc(lost, func(n string) bool { return slices.Contains(set, n) })
-	return len(absent) == 0 || len(absent) == 1 && len(set) == 3 && !gone
+	return len(absent) == 0 || len(absent) == 1 && len(set) == 3 && len(lost) == 0
 }

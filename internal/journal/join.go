@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,8 +17,9 @@ import (
 // ".aside": nothing is lost that somebody might need.
 //
 // Errors: fs.ErrExist if it is a member; fs.ErrInvalid if it is of another store, or the
-// set is full; those of Append. If m fails at the end it is left out again, as any member.
-func (j *Journal) Join(m Member) error {
+// set is full; those of Append; that of ctx, which is looked at between segments. If m
+// fails at the end it is left out again, as any member.
+func (j *Journal) Join(ctx context.Context, m Member) error {
 	j.joinMu.Lock()
 	defer j.joinMu.Unlock()
 	c := &copyState{member: &member{Member: m}, segs: map[uint64]*segmentState{}}
@@ -36,6 +38,9 @@ func (j *Journal) Join(m Member) error {
 	}
 	sealed := len(v.segs) - 1
 	for i := range sealed {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("log member %s: %w", m.Name, err)
+		}
 		if err := j.bringSegment(c, v, i); err != nil {
 			return fmt.Errorf("log member %s: %w", m.Name, err)
 		}
@@ -172,7 +177,8 @@ func (j *Journal) bringLocked(c *copyState, v view, i int) (err error) {
 	}
 	r.quiet = true
 	k := len(r.scans)
-	r.look(c.member, r.h.size, false)
+	// Past the page cache: after a failed sync that may show what the disk never got.
+	r.look(c.member, r.h.size, true)
 	f := c.f
 	if r.scans[k].absent {
 		if f, err = r.rebuild(c.member); err != nil {

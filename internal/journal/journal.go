@@ -202,7 +202,7 @@ func (j *Journal) commitWithout(lost *member, buf []byte, m mark, full bool, cau
 		j.advance(m)
 	}
 	if err := j.shrink(lost.Name, cause); err != nil {
-		return fmt.Errorf("%w: %w", ErrUncertain, err)
+		return fmt.Errorf("%w: %w; %v", ErrUncertain, cause, err) // not to be taken for ErrReadOnly
 	}
 	return cut
 }

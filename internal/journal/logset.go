@@ -95,8 +95,8 @@ func (j *Journal) shrink(name string, cause error) error {
 		return err
 	}
 	j.others = append(j.others, Other{Name: name, Reason: cause.Error()})
-	if j.opts.Changed != nil {
-		j.opts.Changed()
+	if j.opts.Left != nil {
+		j.opts.Left(name)
 	}
 	return nil
 }

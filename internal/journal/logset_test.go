@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +51,10 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			fsys := durabletest.New(durable.Mem(vfs.NewMem()), durabletest.Options{})
 			opts, lost := three(fsys), 0
-			opts.Changed = func() { lost++ }
+			opts.Left = func(name string) {
+				require.Equal(t, "c", name)
+				lost++
+			}
 			j := open(t, opts)
 			requireSet(t, j, 1, "a", "b", "c")
 			var want [][]byte
@@ -73,8 +77,8 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 			requireSet(t, j, 2, "a", "b")
 			require.Equal(t, "c", j.Others()[0].Name)
 
-			require.ErrorIs(t, j.Join(opts.Members[0]), fs.ErrExist)
-			require.NoError(t, j.Join(opts.Members[2]))
+			require.ErrorIs(t, j.Join(context.Background(), opts.Members[0]), fs.ErrExist)
+			require.NoError(t, j.Join(context.Background(), opts.Members[2]))
 			requireSet(t, j, 3, "a", "b", "c")
 			require.Empty(t, j.Others())
 			more(2)
@@ -85,7 +89,7 @@ func TestMemberLeavesAndReturns(t *testing.T) {
 				require.Equal(t, want, all(t, j, 1))
 				require.NoError(t, j.Close())
 				j = open(t, opts)
-				require.NoError(t, j.Join(opts.Members[slices.Index([]string{"a", "b"}, s)]))
+				require.NoError(t, j.Join(context.Background(), opts.Members[slices.Index([]string{"a", "b"}, s)]))
 				require.NoError(t, j.Close())
 			}
 		})
@@ -110,7 +114,7 @@ func TestAssumeLost(t *testing.T) {
 
 	j = open(t, opts) // b is there again, and stale: its word is not needed any more
 	requireSet(t, j, 2, "a")
-	require.NoError(t, j.Join(opts.Members[1]))
+	require.NoError(t, j.Join(context.Background(), opts.Members[1]))
 	require.NoError(t, j.Close())
 	j = open(t, opts)
 	requireSet(t, j, 3, "a", "b")
@@ -154,7 +158,7 @@ func TestDivergedChosen(t *testing.T) {
 	o.AssumeLost = []string{"b"}
 	j := open(t, o)
 	require.Equal(t, append(slices.Clone(common), []byte("only a")), all(t, j, 1))
-	require.NoError(t, j.Join(opts.Members[1]))
+	require.NoError(t, j.Join(context.Background(), opts.Members[1]))
 	add(t, j, []byte("both"))
 	require.NoError(t, j.Close())
 	require.Equal(t, theirs, readFile(t, fsys, "log/b/0000000000000003.log.1.aside"))
@@ -183,7 +187,7 @@ func TestFrameOfOneAlone(t *testing.T) {
 	require.NoError(t, j.Close())
 	j = open(t, three(disks))
 	requireSet(t, j, 2, "b", "c")
-	require.NoError(t, j.Join(three(disks).Members[0]))
+	require.NoError(t, j.Join(context.Background(), three(disks).Members[0]))
 	require.Equal(t, [][]byte{[]byte("one"), []byte("two")}, all(t, j, 1))
 	names, err := disks.List("log/a")
 	require.NoError(t, err)
@@ -219,7 +223,7 @@ func TestJoinRefused(t *testing.T) {
 	require.NoError(t, open(t, other).Close())
 	want := longLog(t, fsys)
 	j := open(t, options(fsys))
-	err := j.Join(memberC(fsys))
+	err := j.Join(context.Background(), memberC(fsys))
 	require.ErrorIs(t, err, fs.ErrInvalid)
 	require.ErrorContains(t, err, "belongs to store")
 	require.NoError(t, fsys.RemoveAll("log/c"))
@@ -227,7 +231,7 @@ func TestJoinRefused(t *testing.T) {
 	for _, kind := range []durabletest.Kind{durabletest.Create, durabletest.Write, durabletest.Sync, durabletest.Rename, durabletest.SyncDir} {
 		for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
 			fsys.SetFault(durabletest.All(kind, "log/c", durabletest.Before, cause))
-			require.ErrorIs(t, j.Join(memberC(fsys)), cause)
+			require.ErrorIs(t, j.Join(context.Background(), memberC(fsys)), cause)
 			fsys.SetFault(nil)
 			require.NoError(t, j.ReadOnly())
 			requireSet(t, j, 1, "a", "b")
@@ -235,7 +239,7 @@ func TestJoinRefused(t *testing.T) {
 			add(t, j, want[len(want)-1])
 		}
 	}
-	require.NoError(t, j.Join(memberC(fsys)))
+	require.NoError(t, j.Join(context.Background(), memberC(fsys)))
 	require.Equal(t, want, all(t, j, 1))
 }
 
@@ -258,12 +262,12 @@ func TestJoinBesideAppend(t *testing.T) {
 	})
 	c := memberC(fsys)
 	for range 6 {
-		require.NoError(t, j.Join(c))
+		require.NoError(t, j.Join(context.Background(), c))
 		_, err := j.Verify(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, j.Leave("c"))
 	}
-	require.NoError(t, j.Join(c))
+	require.NoError(t, j.Join(context.Background(), c))
 	wg.Wait()
 	require.NoError(t, j.Close())
 	j = open(t, without(three(fsys), "a"))
@@ -297,7 +301,7 @@ func TestCrashInJoin(t *testing.T) {
 		require.NoError(t, j.ReadOnly(), what)
 		require.Equal(t, want, all(t, j, 1), what)
 		if _, set := j.Set(); len(set) == 2 {
-			require.NoError(t, j.Join(memberC(disks)), what)
+			require.NoError(t, j.Join(context.Background(), memberC(disks)), what)
 		}
 		require.NoError(t, j.Close())
 		j, err = journal.Open(without(three(disks), "b"))
@@ -308,7 +312,7 @@ func TestCrashInJoin(t *testing.T) {
 	}
 	hooked := durabletest.New(fsys, durabletest.Options{After: durabletest.Crashes(m, 2, visit)})
 	j = open(t, three(hooked))
-	require.NoError(t, j.Join(memberC(hooked)))
+	require.NoError(t, j.Join(context.Background(), memberC(hooked)))
 	require.Greater(t, images, 60)
 }
 
@@ -404,7 +408,7 @@ func (l *life) work(fsys *durabletest.FS, j *journal.Journal, there []string) {
 	l.may = nil
 	for _, d := range there {
 		if _, set := j.Set(); !slices.Contains(set, d) {
-			require.NoError(l, j.Join(journal.Member{FS: fsys, Dir: "log/" + d, Name: d}), l.what)
+			require.NoError(l, j.Join(context.Background(), journal.Member{FS: fsys, Dir: "log/" + d, Name: d}), l.what)
 		}
 	}
 	for range l.rng.IntN(6) {

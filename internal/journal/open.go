@@ -64,7 +64,7 @@ func Open(opts Options) (*Journal, error) {
 // giveUp takes out the copies that an operator gave up.
 func giveUp(o *Options, states []*copyState) (kept []*copyState, others []Other) {
 	for _, c := range states {
-		if slices.Contains(o.AssumeLost, c.Name) {
+		if o.givenUp(c.Name) {
 			others = append(others, c.asOther(errors.New("it was given up")))
 			continue
 		}
@@ -170,14 +170,17 @@ func (j *Journal) settle(states []*copyState) error {
 
 // suffice reports whether the members of the set h that take frames are enough.
 func (j *Journal) suffice(h *header, states []*copyState) bool {
-	var absent []string
+	var absent, lost []string
 	for _, n := range h.members {
 		i := slices.IndexFunc(states, func(c *copyState) bool { return c.Name == n })
-		if !slices.Contains(j.opts.AssumeLost, n) && (i < 0 || states[i].gone != nil) {
+		switch {
+		case j.opts.givenUp(n):
+			lost = append(lost, n)
+		case i < 0 || states[i].gone != nil:
 			absent = append(absent, n)
 		}
 	}
-	return mayWrite(h.members, absent, j.opts.AssumeLost) && len(h.members)-len(absent) >= j.least()
+	return mayWrite(h.members, absent, lost) && len(h.members)-len(absent) >= j.least()
 }
 
 // goOn begins a set of those members that are well, which are enough.

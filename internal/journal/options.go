@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/blockframe/blockframe/internal/frame"
 )
@@ -20,7 +22,8 @@ type Options struct {
 	// are of the log and not of its set are left as they are.
 	Members []Member
 
-	// AssumeLost names copies that an operator gives up: they are not needed to
+	// AssumeLost names copies, by eight bytes of their names or more, that an operator
+	// gives up: they are not needed to
 	// open the log, and not looked at if they are there. What only they held of
 	// what was acknowledged is lost.
 	AssumeLost []string
@@ -29,9 +32,9 @@ type Options struct {
 	// means 1. With no more than these, a failure makes the log read-only.
 	Least int
 
-	// Changed is called when the set lost a member while the log is open. It must
-	// not call the log.
-	Changed func()
+	// Left is called with the name of a member that failed while the log is open,
+	// and was left behind. It must not call the log.
+	Left func(name string)
 
 	// StoreID is the store whose log this is; a member of another store counts
 	// as missing.
@@ -84,6 +87,16 @@ func (o *Options) validate() error {
 		return fmt.Errorf("log: %w: %w", fs.ErrInvalid, err)
 	}
 	return nil
+}
+
+// minName is how much of a name an operator must give.
+const minName = 8
+
+// givenUp reports whether an operator gave up a member.
+func (o *Options) givenUp(name string) bool {
+	return slices.ContainsFunc(o.AssumeLost, func(given string) bool {
+		return given == name || len(given) >= minName && strings.HasPrefix(name, given)
+	})
 }
 
 func (o *Options) names() []string {

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -222,7 +223,7 @@ func (c *checker) act(w *world, fsys *durabletest.FS, j *journal.Journal, a act)
 			return
 		}
 	case "join":
-		if j.Join(journal.Member{FS: fsys, Dir: "log/" + a.disk, Name: a.disk}) != nil {
+		if j.Join(context.Background(), journal.Member{FS: fsys, Dir: "log/" + a.disk, Name: a.disk}) != nil {
 			return
 		}
 	}

@@ -1,0 +1,182 @@
+package blockframe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+)
+
+// joinAgain is when a directory that could not take a copy of the log is tried anew.
+const joinAgain = time.Minute
+
+// givenUp returns the copies of the log that an operator gave up, by their names in it.
+func (hs *homes) givenUp(list []string) (names []string) {
+	for _, name := range list {
+		names = append(names, name)
+		abs, err := filepath.Abs(name)
+		for _, h := range hs.list {
+			if err == nil && h.present() && h.path == filepath.ToSlash(abs) {
+				names = append(names, h.disk.ID().String())
+			}
+		}
+	}
+	return names
+}
+
+// leastLogs returns how many copies of the log there are at least: two in the only
+// directory, where a failure is hardly that of one of them.
+func (hs *homes) leastLogs() int {
+	if list := hs.logHomes(); len(list) == 1 && hs.twins(list[0]) {
+		return len(twins)
+	}
+	return 1
+}
+
+// copies returns how many directories the log should be in: all of LogDirs, or as many
+// as the code of most objects may lose, and one more.
+func (s *Store) copies() int {
+	if s.homes.pin {
+		return len(slices.DeleteFunc(slices.Clone(s.homes.list), func(h *home) bool { return !h.logs }))
+	}
+	code := store.Choose(s.policies(), "", math.MaxInt64).Code
+	if code == (Code{}) {
+		code = DefaultCode(len(s.disks))
+	}
+	return min(code.M+1, 3)
+}
+
+// logLeft hears that the log went on without one of its copies, which failed. That is not
+// taken back until the store is opened again: a disk that fails now and then would only
+// go back and forth.
+func (s *Store) logLeft(name string) {
+	s.logsLost.Store(name, true)
+	select {
+	case s.logsNow <- struct{}{}:
+	default:
+	}
+}
+
+// tendLogs has the log kept in as many directories as it should be, in the background.
+func (s *Store) tendLogs() error {
+	if s.journal.ReadOnly() != nil {
+		return nil
+	}
+	done, err := s.begin()
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer done()
+		for s.ctx.Err() == nil {
+			again := make(<-chan time.Time)
+			if err := s.fillLogs(); err != nil {
+				s.log.Warn("the commit log has fewer copies than it should have", "err", err)
+				again = time.After(joinAgain)
+			}
+			select {
+			case <-s.ctx.Done():
+			case <-again:
+			case <-s.logsNow:
+			}
+		}
+	}()
+	return nil
+}
+
+// fillLogs lets directories take copies of the log until there are enough, those first
+// that have an old one.
+func (s *Store) fillLogs() error {
+	s.logsMu.Lock()
+	defer s.logsMu.Unlock()
+	var errs []error
+	for _, m := range s.wanted() {
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		if _, lost := s.logsLost.Load(m.Name); lost {
+			continue
+		}
+		if len(s.logHomes()) >= s.copies() && !slices.Contains(twins, m.Name) {
+			break
+		}
+		if err := s.journal.Join(s.ctx, m); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.log.Info("a directory has a copy of the commit log now", "dir", m.Dir)
+	}
+	if len(s.logHomes()) >= s.copies() {
+		return s.untwin()
+	}
+	return errors.Join(errs...)
+}
+
+// wanted returns the copies of the log that may be made, in the order of preference.
+func (s *Store) wanted() (list []journal.Member) {
+	_, set := s.journal.Set()
+	var fresh []journal.Member
+	for _, h := range s.homes.list {
+		switch {
+		case !h.present() || h.disk.Err() != nil || s.homes.pin && !h.logs:
+		case s.homes.twins(h):
+			if len(s.logHomes()) > 1 {
+				continue
+			}
+			for _, name := range twins {
+				if !slices.Contains(set, name) {
+					list = append(list, s.homes.twin(h, name))
+				}
+			}
+		case slices.Contains(set, h.disk.ID().String()):
+		case h.found:
+			list = append(list, s.homes.member(h))
+		default:
+			fresh = append(fresh, s.homes.member(h))
+		}
+	}
+	return append(list, fresh...)
+}
+
+// logHomes returns the directories that have a copy of the log which is in use.
+func (s *Store) logHomes() (list []*home) {
+	_, set := s.journal.Set()
+	for _, h := range s.homes.list {
+		if h.present() && s.hasLog(h, set) {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// hasLog reports whether a directory has a copy of the log that is of the set.
+func (s *Store) hasLog(h *home, set []string) bool {
+	if slices.Contains(set, h.disk.ID().String()) {
+		return true
+	}
+	return s.homes.twins(h) && slices.ContainsFunc(twins, func(name string) bool { return slices.Contains(set, name) })
+}
+
+// untwin takes the second copy out of a directory when another one has the log, too.
+func (s *Store) untwin() error {
+	_, set := s.journal.Set()
+	if len(s.logHomes()) < 2 || !slices.Contains(set, twins[0]) || !slices.Contains(set, twins[1]) {
+		return nil
+	}
+	if err := s.journal.Leave(twins[1]); err != nil {
+		return fmt.Errorf("second copy of the log in one directory: %w", err)
+	}
+	return nil
+}
+
+// logOn reports whether the directory with an identity has a copy of the log that is of the
+// set.
+func (s *Store) logOn(id BackendID, set []string) bool {
+	h := s.homes.byID(id)
+	return slices.Contains(set, id.String()) || h != nil && s.hasLog(h, set)
+}

@@ -40,7 +40,7 @@ func members(fs durable.FS) []journal.Member {
 }
 
 func openLog(fs durable.FS) (*journal.Journal, error) {
-	return journal.Open(journal.Options{Members: members(fs), StoreID: storeID, Create: true, SegmentSize: 256 << 10})
+	return journal.Open(journal.Options{Members: members(fs), StoreID: storeID, Create: true, Least: 2, SegmentSize: 256 << 10})
 }
 
 // newRig opens a catalog on fs; change adapts its options.

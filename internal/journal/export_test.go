@@ -47,3 +47,6 @@ func SealFrame(key [32]byte, b []byte) {
 
 // Seal fills in the hash at the end of a header.
 func Seal(b []byte) []byte { return sealHeader(b[:headerSum]) }
+
+// EncodeCut returns the mark of a trim.
+func EncodeCut(store [16]byte, number uint64) []byte { return encodeCut(store, number) }

@@ -29,6 +29,7 @@ func Open(opts Options) (*Journal, error) {
 	for _, n := range dropStrays(states) {
 		opts.Logger.Warn("file with the name of a log segment ignored: it has no header of one", "segment", segmentName(n))
 	}
+	cutOff(&opts, states)
 	segs, err := unite(states)
 	if err != nil {
 		return nil, err

@@ -181,6 +181,9 @@ func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, er
 		return nil, 0, err
 	}
 	h := v.segs[i]
+	if j.given(h) {
+		return nil, 0, nil // a trim came between
+	}
 	seal, limit := v.seal(i)
 	r := repair{j: j, h: h, sealer: newSealer(h.key)}
 	defer func() { closeAll(r.windows) }()

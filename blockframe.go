@@ -33,6 +33,7 @@ type Store struct {
 	stale   atomic.Bool // inForce lacks a change
 
 	logRepairs logRepairs
+	keeper     *keeper // nil until the store is open
 
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc

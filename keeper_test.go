@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,13 +169,194 @@ func TestViewRestoredFromSnapshot(t *testing.T) {
 	}
 }
 
-func keptBlobs(t testing.TB, r *keepRig) (list []string) {
+// keptBlobs returns the shard files of what is kept of a kind, by the record it ends with.
+func (r *keepRig) keptBlobs(kind store.Kind) map[uint64][]string {
+	r.t.Helper()
+	list, err := r.st.Kept(r.t.Context())
+	require.NoError(r.t, err)
+	all, err := blobs(r.fs, r.opts.Dirs)
+	require.NoError(r.t, err)
+	out := map[uint64][]string{}
+	for _, k := range list {
+		for _, name := range all {
+			if k.Kind == kind && strings.HasSuffix(name, "-"+k.Upload.String()) {
+				out[k.Last] = append(out[k.Last], name)
+			}
+		}
+		require.True(r.t, k.Kind != kind || len(out[k.Last]) > 0, "%v has no blobs", k)
+	}
+	return out
+}
+
+func newestFirst(m map[uint64][]string) []uint64 {
+	list := slices.Sorted(maps.Keys(m))
+	slices.Reverse(list)
+	return list
+}
+
+// A view is restored from a snapshot of which m shards are damaged or gone; from the one
+// before where it is lost; and where all are, the store says so and changes nothing. R5
+func TestSnapshotsDamaged(t *testing.T) {
+	r := newKeepRig(t, 4)
+	r.work(200)
+	snaps := r.keptBlobs(store.KindSnapshot)
+	order := newestFirst(snaps)
+	require.Len(t, order, 3)
+	r.close()
+	saved := map[string][]byte{}
+	for _, list := range snaps {
+		for _, name := range list {
+			b, err := durable.ReadFile(r.fs, name, 1<<30)
+			require.NoError(t, err)
+			saved[name] = b
+		}
+	}
+	remove := func(record uint64, shards ...string) {
+		for _, name := range snaps[record] {
+			if len(shards) == 0 || slices.Contains(shards, strings.Split(path.Base(name), "-")[1]) {
+				require.NoError(t, r.fs.Remove(name))
+			}
+		}
+	}
+	restored := func(what string) {
+		r.dropViews()
+		r.open()
+		r.check()
+		r.close()
+		for name, b := range saved {
+			if _, err := r.fs.Stat(name); err != nil {
+				require.NoError(t, durable.WriteFile(r.fs, name, b), what)
+			}
+		}
+	}
+	for _, pair := range [][]string{{"00", "01"}, {"00", "03"}, {"02", "03"}, {"01", "02"}} {
+		remove(order[0], pair...)
+		restored("without shards " + pair[0] + " and " + pair[1])
+	}
+	for _, name := range snaps[order[0]] { // a header, a trailer, and blocks of two columns
+		switch strings.Split(path.Base(name), "-")[1] {
+		case "00":
+			require.NoError(t, flip(r.fs, name, 5000, 1))
+		case "01":
+			require.NoError(t, flip(r.fs, name, 100, 1))
+		case "02":
+			require.NoError(t, flip(r.fs, name, int64(len(saved[name])-100), 1))
+		case "03":
+			require.NoError(t, flip(r.fs, name, 5000, 1))
+		}
+	}
+	restored("damaged")
+	remove(order[0])
+	restored("without the newest")
+	remove(order[0])
+	remove(order[1], "00", "01", "02")
+	restored("with the oldest alone")
+
+	for _, record := range order {
+		remove(record)
+	}
+	r.dropViews()
+	_, err := blockframe.Open(t.Context(), blockframe.WithFS(r.opts, r.fs))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "the log begins at record")
+	restore := saved
+	for name, b := range restore {
+		require.NoError(t, durable.WriteFile(r.fs, name, b))
+	}
+	restored("whole again")
+}
+
+// The view gone, the log trimmed, and any m disks missing: every byte is right. R5, R15
+func TestViewRestoredWithoutDisks(t *testing.T) {
+	r := newKeepRig(t, 4)
+	r.work(200)
+	r.trimmed()
+	r.close()
+	for a := range 4 {
+		for b := range a {
+			r.dropViews()
+			for _, i := range []int{a, b} {
+				require.NoError(t, r.fs.Rename(r.opts.Dirs[i], r.opts.Dirs[i]+"-away"))
+			}
+			r.open()
+			r.check()
+			r.close()
+			for _, i := range []int{a, b} {
+				require.NoError(t, r.fs.RemoveAll(r.opts.Dirs[i]))
+				require.NoError(t, r.fs.Rename(r.opts.Dirs[i]+"-away", r.opts.Dirs[i]))
+			}
+		}
+	}
+	r.open()
+	require.NoError(t, r.st.ReadOnly())
+	r.check()
+}
+
+// A segment of which all copies of the log are damaged is read from where it is kept. R2
+func TestSegmentsRestored(t *testing.T) {
+	r := newKeepRig(t, 2)
+	r.work(200)
+	require.NoError(t, r.st.KeepPass(t.Context()))
+	snaps, segs := newestFirst(r.keptBlobs(store.KindSnapshot)), r.keptBlobs(store.KindSegment)
+	log := r.st.Log()
+	r.close()
+	for _, seg := range log {
+		if seg.Last > snaps[0] || !seg.Sealed {
+			break
+		}
+		require.Contains(t, segs, seg.Last)
+		for _, dir := range r.opts.Dirs {
+			require.NoError(t, flip(r.fs, path.Join(dir, "log", seg.Name), 8192+50, 1))
+		}
+	}
+	all, err := blobs(r.fs, r.opts.Dirs)
+	require.NoError(t, err)
+	newest := 0
+	for _, name := range all { // so that the damaged segments are needed
+		if strings.Contains(name, "-62666b04") {
+			newest++
+		}
+	}
+	require.NotZero(t, newest)
+	r.st = nil
+	r.dropViews()
+	r.open()
+	blobsOf := r.keptBlobs(store.KindSnapshot)
+	r.close()
+	for _, record := range newestFirst(blobsOf)[:2] {
+		for _, name := range blobsOf[record] {
+			require.NoError(t, r.fs.Remove(name))
+		}
+	}
+	r.dropViews()
+	r.open()
+	r.check()
+}
+
+// Over a long history neither the log nor what is kept of it grows.
+func TestLogStaysBounded(t *testing.T) {
+	r := newKeepRig(t, 2)
+	steps := 1500
+	if testing.Short() {
+		steps = 400
+	}
+	r.work(300)
+	first := r.log
+	r.log = 0
+	r.work(steps)
+	require.LessOrEqual(t, r.log, first+first/2)
+	require.LessOrEqual(t, r.log, int64(16*64<<10))
+	snaps, segs := r.keptBlobs(store.KindSnapshot), r.keptBlobs(store.KindSegment)
+	require.Len(t, snaps, 3)
+	require.LessOrEqual(t, len(segs), 12)
+	kept := 0
 	all, err := blobs(r.fs, r.opts.Dirs)
 	require.NoError(t, err)
 	for _, name := range all {
-		if strings.Contains(name, "-62666b04") {
-			list = append(list, name)
+		if strings.Contains(name, "-62666b0") {
+			kept++
 		}
 	}
-	return list
+	require.Equal(t, 2*(len(snaps)+len(segs)), kept, "blobs of what was dropped are left")
+	r.check()
 }

@@ -76,7 +76,7 @@ func (v *view) capture(ctx context.Context) (*Snapshot, error) {
 	}
 	o := kv.NewOverlay(st)
 	for _, in := range waiting {
-		err = errors.Join(o.Keep(string(idKey(tInline, in.id)), in.row, false), o.Keep(string(in.age()), nil, false))
+		err = errors.Join(err, o.Keep(string(idKey(tInline, in.id)), in.row, false), o.Keep(string(in.age()), nil, false))
 	}
 	r := rows{r: o}
 	m := r.meta()

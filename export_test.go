@@ -47,3 +47,6 @@ func WithLog(o Options, segment int64, calm bool) Options {
 	o.calm = calm
 	return o
 }
+
+// WithKeepPause returns o with another time from one look of the keeper to the next.
+func WithKeepPause(o Options, d time.Duration) Options { o.keepPause = d; return o }

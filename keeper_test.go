@@ -3,6 +3,7 @@ package blockframe_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -10,13 +11,17 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blockframe/blockframe"
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -103,6 +108,9 @@ func (r *keepRig) check() {
 	}
 	for dir := range 3 {
 		for o, err := range r.st.List(r.t.Context(), fmt.Sprintf("d%d", dir), blockframe.ListOptions{}) {
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
 			require.NoError(r.t, err)
 			require.Contains(r.t, r.want, o.Name)
 		}
@@ -358,5 +366,103 @@ func TestLogStaysBounded(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2*(len(snaps)+len(segs)), kept, "blobs of what was dropped are left")
+	r.check()
+}
+
+// The keeper passes by itself, beside puts that go on, and does nothing in a store that is
+// idle. What was acknowledged beside it is there when the view is lost.
+func TestKeeperBesidePuts(t *testing.T) {
+	r := newKeepRig(t, 3)
+	r.close()
+	r.opts = blockframe.WithKeepPause(r.opts, time.Millisecond)
+	r.open()
+	var wg sync.WaitGroup
+	rounds := 250
+	if testing.Short() {
+		rounds = 120
+	}
+	for w := range 3 {
+		wg.Go(func() {
+			for i := range rounds {
+				_, err := r.st.Put(t.Context(), fmt.Sprintf("w%d/n%d", w, i), bytes.NewReader(content(byte(w+i), 100+17*i)), blockframe.PutOptions{})
+				require.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	late := time.After(30 * time.Second)
+	for r.st.Log()[0].First == 1 {
+		select {
+		case <-late:
+			t.Fatalf("the log is not trimmed: %+v", r.st.Log())
+		default:
+			_, err := r.st.Put(t.Context(), "more", bytes.NewReader(content(byte(rand.IntN(256)), 3000)), blockframe.PutOptions{})
+			require.NoError(t, err)
+		}
+	}
+	r.close()
+	r.dropViews()
+	r.opts = blockframe.WithSnapshots(blockframe.WithSegment(r.opts, 1<<20), 2) // as large as the records of a pass need
+	r.open()
+	for w := range 3 {
+		for i := range rounds {
+			got, err := readAll(t.Context(), r.st, fmt.Sprintf("w%d/n%d", w, i), 0)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(content(byte(w+i), 100+17*i), got))
+		}
+	}
+	for range 3 {
+		require.NoError(t, r.st.KeepPass(t.Context()))
+	}
+	before := r.st.Log()
+	for range 20 {
+		require.NoError(t, r.st.KeepPass(t.Context()))
+	}
+	require.Equal(t, before, r.st.Log(), "an idle store wrote to its log")
+}
+
+// A program that opens a store for moments only leaves the snapshot to Close, when it is
+// overdue.
+func TestKeeperAtClose(t *testing.T) {
+	r := newKeepRig(t, 2)
+	for i := range 300 {
+		name := fmt.Sprintf("d0/n%d", i%20)
+		r.want[name] = content(byte(i), 3000)
+		_, err := r.st.Put(t.Context(), name, bytes.NewReader(r.want[name]), blockframe.PutOptions{})
+		require.NoError(t, err)
+		if i%10 == 9 {
+			r.close()
+			r.open()
+		}
+	}
+	r.trimmed()
+	r.check()
+}
+
+// A full disk stops the keeper, and neither puts nor the store.
+func TestKeeperFullDisk(t *testing.T) {
+	r := newKeepRig(t, 2)
+	m := r.fs
+	r.close()
+	full := durabletest.New(m, durabletest.Options{})
+	r.fs = full
+	r.open()
+	for i := range 120 {
+		name := fmt.Sprintf("d1/n%d", i%20)
+		r.want[name] = content(byte(i), 3000)
+		_, err := r.st.Put(t.Context(), name, bytes.NewReader(r.want[name]), blockframe.PutOptions{})
+		require.NoError(t, err)
+		if i%30 == 29 {
+			full.SetFault(durabletest.All(durabletest.Write, "/tmp/", durabletest.Before, syscall.ENOSPC))
+			require.ErrorIs(t, r.st.KeepPass(t.Context()), blockframe.ErrNoSpace)
+			full.SetFault(nil)
+			r.check()
+		}
+	}
+	for i := range 9 {
+		require.NoError(t, r.st.KeepPass(t.Context()), i)
+		r.work(40)
+	}
+	r.trimmed()
 	r.check()
 }

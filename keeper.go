@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blockframe/blockframe/internal/catalog"
@@ -38,8 +39,9 @@ const (
 // keeper keeps segments and snapshots of a store.
 type keeper struct {
 	s     *Store
-	every int // sealed segments from one snapshot to the next
-	turn  sync.Mutex
+	every int          // sealed segments from one snapshot to the next
+	size  atomic.Int64 // bytes of the newest snapshot
+	turn  sync.Mutex   // held over a pass
 }
 
 // startKeeper takes over what is kept, and looks after it from then on.
@@ -54,6 +56,7 @@ func (s *Store) startKeeper(ctx context.Context, o *Options) error {
 	}
 	if len(snaps) > 0 {
 		s.journal.SetSnapshot(journal.Snapshot{ID: snaps[0].ID, Index: snaps[0].Last})
+		s.keeper.size.Store(snaps[0].Size)
 	}
 	pause := cmp.Or(o.keepPause, keepLook)
 	if pause < 0 {
@@ -86,7 +89,7 @@ func (k *keeper) run(pause time.Duration) {
 		last := k.s.journal.Last()
 		lull := last == seen
 		seen = last
-		if last == passed || time.Now().Before(until) || !lull && k.sealed() < 2*k.every {
+		if last == passed || time.Now().Before(until) || !lull && !k.due(2) {
 			continue
 		}
 		switch err := k.pass(k.s.ctx); {
@@ -103,7 +106,7 @@ func (k *keeper) run(pause time.Duration) {
 // last ends what is overdue: a program that opens a store for moments only would never come
 // to it.
 func (k *keeper) last() {
-	if k == nil || k.sealed() < 2*k.every {
+	if k == nil || !k.due(2) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepAtEnd)
@@ -113,15 +116,19 @@ func (k *keeper) last() {
 	}
 }
 
-// sealed returns how many segments were sealed since the last snapshot.
-func (k *keeper) sealed() (n int) {
+// due reports whether so many times as many segments were sealed since the last snapshot as
+// there are to be, and with half as many bytes at least as the snapshot has: a large view
+// is not written again for every few segments.
+func (k *keeper) due(times int) bool {
 	covered := k.s.journal.Snapshot().Index
+	n, bytes := 0, int64(0)
 	for _, seg := range k.s.journal.Segments() {
 		if seg.Sealed && seg.Last > covered {
 			n++
+			bytes += seg.Size
 		}
 	}
-	return n
+	return n >= times*k.every && bytes >= int64(times)*k.size.Load()/2
 }
 
 // list returns the snapshots that are kept, the newest first, and the segments, the oldest
@@ -162,7 +169,7 @@ func (k *keeper) pass(ctx context.Context) error {
 	if err := k.keepSealed(ctx, covered(snaps), segs); err != nil {
 		return err
 	}
-	if k.sealed() >= k.every {
+	if k.due(1) {
 		if err := k.snapshot(ctx); err != nil {
 			return err
 		}
@@ -201,6 +208,7 @@ func (k *keeper) snapshot(ctx context.Context) error {
 	})
 	if err == nil {
 		k.s.journal.SetSnapshot(journal.Snapshot{ID: kept.ID, Index: kept.Last})
+		k.size.Store(kept.Size)
 		k.s.log.Info("snapshot of the index is kept", "record", kept.Last, "bytes", kept.Size)
 	}
 	return err
@@ -227,9 +235,7 @@ func (k *keeper) drop(ctx context.Context) error {
 		return err
 	}
 	upTo := covered(snaps)
-	// Before anything that the view on disk might need goes.
-	err = k.s.cat.Detach(upTo, func() error { _, err := k.s.journal.Trim(upTo); return err })
-	if err != nil {
+	if err := k.trim(upTo); err != nil {
 		return err
 	}
 	for _, kept := range snaps[keepSnapshots:] {
@@ -247,6 +253,16 @@ func (k *keeper) drop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// trim trims the log. Before anything goes that the view on disk might need, it is written
+// out.
+func (k *keeper) trim(upTo uint64) error {
+	trim := func() error { _, err := k.s.journal.Trim(upTo); return err }
+	if k.s.journal.Segments()[0].Last > upTo {
+		return trim() // what a member brought back
+	}
+	return k.s.cat.Detach(upTo, trim)
 }
 
 // saved finds what is kept without the catalog.

@@ -67,7 +67,7 @@ func (r *keepRig) work(steps int) {
 	r.t.Helper()
 	ctx := r.t.Context()
 	for i := range steps {
-		name := fmt.Sprintf("d%d/n%d", r.rng.IntN(3), r.rng.IntN(12))
+		name := fmt.Sprintf("d%d/%c%d", r.rng.IntN(3), "nnnm"[r.rng.IntN(4)], r.rng.IntN(12))
 		switch r.rng.IntN(8) {
 		case 0:
 			if r.want[name] != nil {
@@ -75,14 +75,17 @@ func (r *keepRig) work(steps int) {
 				delete(r.want, name)
 			}
 		case 1:
-			to := fmt.Sprintf("d%d/m%d", r.rng.IntN(3), r.rng.Uint32())
-			if r.want[name] != nil {
+			to := fmt.Sprintf("d%d/m%d", r.rng.IntN(3), r.rng.IntN(12))
+			if r.want[name] != nil && r.want[to] == nil {
 				require.NoError(r.t, r.st.Rename(ctx, name, to))
 				r.want[to] = r.want[name]
 				delete(r.want, name)
 			}
 		default:
 			size := []int{0, 1, 100, 3000, 5000, 70_000, 300_000}[r.rng.IntN(7)]
+			if r.want[name] != nil && r.rng.IntN(8) > 0 {
+				require.NoError(r.t, r.st.Delete(ctx, name, blockframe.DeleteOptions{All: true}))
+			}
 			r.want[name] = content(byte(r.rng.IntN(250)), size)
 			_, err := r.st.Put(ctx, name, bytes.NewReader(r.want[name]), blockframe.PutOptions{})
 			require.NoError(r.t, err)

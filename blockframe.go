@@ -36,6 +36,7 @@ type Store struct {
 	logsNow    chan struct{} // the log lost a copy
 	logsMu     sync.Mutex    // held while copies are made
 	logsLost   sync.Map      // names of copies that failed since Open
+	keeper     *keeper       // nil until the store is open
 
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc

@@ -83,8 +83,13 @@ type Options struct {
 	clock func() time.Time // nil: time.Now
 	calm  bool             // log members one after the other, for tests that record operations
 
-	segment int64         // size of a segment of the log, 0: the default
-	pause   time.Duration // before inline contents are packed, 0: as the engine has it
+	segment int64 // size of a segment of the log, 0: the default
+	// Between two looks at what of the log is to be kept, 0: 5 s; negative: only where a test
+	// asks. And segments that are sealed between two snapshots, 0: 4.
+	keepPause     time.Duration
+	snapshotEvery int
+
+	pause time.Duration // before inline contents are packed, 0: as the engine has it
 }
 
 // Validate returns nil, or everything that is wrong with the options, all at once.

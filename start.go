@@ -44,7 +44,8 @@ func (s *Store) openCatalog(o *Options, p *plan) (err error) {
 
 // openView opens the catalog with its view in a directory of fsys.
 func (s *Store) openView(o *Options, fsys durable.FS, view string) (err error) {
-	s.cat, err = catalog.Open(catalog.Options{FS: fsys, Dir: view, StoreID: s.homes.storeID(), Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log})
+	s.cat, err = catalog.Open(catalog.Options{FS: fsys, Dir: view, StoreID: s.homes.storeID(), Journal: s.journal, Clock: o.clock, Grace: o.Grace, Logger: s.log,
+		Saved: s.saved(o)})
 	return err
 }
 
@@ -131,7 +132,10 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err := s.loadLogRepairs(ctx); err != nil {
 		return err
 	}
-	return s.tendLogs()
+	if err := s.tendLogs(); err != nil {
+		return err
+	}
+	return s.startKeeper(ctx, o)
 }
 
 // surplus returns an error for a directory that cannot be a disk of the store, since all
@@ -251,6 +255,7 @@ func (s *Store) Close() error {
 func (s *Store) shut() error {
 	var errs []error
 	if s.eng != nil {
+		s.keeper.last()
 		errs = append(errs, s.eng.Close())
 		s.keepLogRepairs()
 	}

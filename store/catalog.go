@@ -193,6 +193,7 @@ type Upload struct {
 	Extents int       // number recorded
 	Length  int64     // bytes of its stored stream
 	Until   time.Time // end of grace, in log time, while condemned
+	Kept    *Kept     // what it is, of a stream without a name that is kept; Uploads leaves it out
 }
 
 // Repair is a row of the repair queue. There is at most one for each extent and

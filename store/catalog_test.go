@@ -28,6 +28,7 @@ type tables struct {
 	dead     map[store.UploadID]bool
 	given    map[store.UploadID]bool // up
 	state    map[string][]byte
+	kept     map[store.UploadID]store.Kept
 	records  []store.Record // every record that was applied
 
 	// commit, if set, is asked before each record; applied decides whether it takes
@@ -45,7 +46,7 @@ var _ store.Catalog = (*tables)(nil)
 
 func newTables() *tables {
 	return &tables{names: map[string]store.Object{}, contents: map[store.ID]store.Content{}, extents: map[store.ExtentID]store.Extent{},
-		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, given: map[store.UploadID]bool{}, state: map[string][]byte{}}
+		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, given: map[store.UploadID]bool{}, state: map[string][]byte{}, kept: map[store.UploadID]store.Kept{}}
 }
 
 // Commit applies a record. It holds the store to its limits: at most 1 MiB, and
@@ -122,6 +123,16 @@ func (c *tables) one(cmd store.Command) (r store.Result) {
 	case store.Forget:
 		maps.DeleteFunc(c.extents, func(_ store.ExtentID, e store.Extent) bool { return e.Upload == v.Upload })
 	case store.Abandon:
+		c.given[v.Upload] = true
+	case store.Keep:
+		for _, e := range v.Extents {
+			r.Err = cmp.Or(r.Err, c.add(e))
+		}
+		if r.Err == nil {
+			c.kept[v.Upload] = v.Kept
+		}
+	case store.Release:
+		delete(c.kept, v.Upload)
 		c.given[v.Upload] = true
 	case store.SetState:
 		c.state[v.Key] = v.Value
@@ -218,6 +229,9 @@ func (c *tables) repack(v store.Repack) (r store.Result) {
 }
 
 func (c *tables) referred(id store.UploadID) bool {
+	if _, ok := c.kept[id]; ok {
+		return true
+	}
 	for _, k := range c.contents {
 		if k.Upload == id && k.Refs > 0 {
 			return true
@@ -276,6 +290,9 @@ func (c *tables) Upload(_ context.Context, id store.UploadID) (store.Upload, err
 		u.State = store.UploadDead
 	} else if c.given[id] {
 		u.State = store.UploadCondemned
+	}
+	if k, ok := c.kept[id]; ok {
+		u.Kept = &k
 	}
 	if u.Extents == 0 {
 		return u, fs.ErrNotExist

@@ -229,7 +229,7 @@ func (w *extentWriter) lines(ctx context.Context, before *series, last bool, siz
 	if w.ref.kind == KindPack {
 		return add(w.ref.pack.lines)
 	}
-	if err := add(objectLine(w.ref, &w.e)); err != nil || !last {
+	if err := add(w.firstLine()); err != nil || !last {
 		return err
 	}
 	top := before.top
@@ -243,6 +243,14 @@ func (w *extentWriter) lines(ctx context.Context, before *series, last bool, siz
 		yield(w.e, nil)
 	}
 	return completeLine(w.ref.upload, top.id(), size, all, add)
+}
+
+// firstLine returns the line that all shards of the extent carry.
+func (w *extentWriter) firstLine() []byte {
+	if w.ref.keep != nil {
+		return w.ref.keep.line(&w.e)
+	}
+	return objectLine(w.ref, &w.e)
 }
 
 // sendPart hands a piece of what follows the blocks to the writers of some shards.

@@ -136,7 +136,7 @@ func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
 	if u.State == UploadOpen { // its put is under way: it may grow yet
 		return lines{}, fmt.Errorf("%w: the put of upload %v has not ended", ErrUnavailable, x.e.Upload)
 	}
-	ref := stream{upload: x.e.Upload, name: unnamed + x.e.Upload.String()}
+	ref := stream{upload: x.e.Upload, name: unnamed + x.e.Upload.String(), keep: u.Kept}
 	for o, err := range s.cat.Owners(ctx, x.e.Upload, x.e.Offset, x.e.Offset+x.e.Length) {
 		if err != nil {
 			return lines{}, err
@@ -145,6 +145,12 @@ func (s *Store) remakeManifests(ctx context.Context, x *handle) (lines, error) {
 		break
 	}
 	first := objectLine(ref, &x.e)
+	switch {
+	case u.Kept != nil:
+		first = u.Kept.line(&x.e)
+	case x.e.Kind != KindObject: // it is to go, and nothing tells what it was
+		return lines{}, fmt.Errorf("%w: upload %v is not kept any more", ErrUnavailable, x.e.Upload)
+	}
 	if x.e.Ordinal != u.Extents-1 {
 		return linesOf(first), nil
 	}

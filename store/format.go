@@ -170,6 +170,21 @@
 // log alone. Which of several objects of one name is the current one is told by the
 // log as well; without it, a higher open epoch is later.
 //
+// A sealed segment of the commit log (kind 3) and a snapshot of the catalog (kind 4) are
+// streams without a name, in one or more extents as objects are. Their put ids begin with
+// the bytes 62 66 6B and the kind, so that they can be told by their keys; only the header
+// says for certain. All shards of an extent carry the line
+//
+//	{"type":"segment","v":1,"put":HEX,"number":N,"first":N,"last":N,
+//	 "ordinal":N,"offset":N}
+//
+// and those of the last extent the line of type "complete" behind it. A segment holds the
+// records first to last of the log, in the bytes of the file that has that number, up to
+// its last frame (see package internal/journal). In a snapshot the type is "snapshot", number
+// is 0, first is 1, and last is the record as of which it has all rows of the catalog (see
+// package internal/catalog). The newest complete snapshot and the records behind it are the
+// state of the store; what of them was dropped since, or never recorded, is right all the same.
+//
 // A disk keeps its blobs under data/, at the path that [BackendKey] describes: the
 // folder is the first of the 32 bytes of the BLAKE3 of the 16 bytes of the extent id,
 // the fields of the name are extent id, shard index, generation, open epoch and put

@@ -20,6 +20,7 @@ type stream struct {
 	code   erasure.Code
 	size   int64 // announced, -1 unknown
 	pack   *packIndex
+	keep   *Kept  // of a stream without a name
 	slabs  *slabs // nil: those of the store
 }
 

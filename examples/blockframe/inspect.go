@@ -101,6 +101,10 @@ func newInspectRow(name string, in store.Inspection) *inspectRow {
 		kind = "object"
 	case store.KindPack:
 		kind = "pack"
+	case store.KindSegment:
+		kind = "segment of the log"
+	case store.KindSnapshot:
+		kind = "snapshot of the index"
 	}
 	sound := in.Header == "ok" && in.Trailer == "ok" && in.Table == "ok" && len(in.BadBlocks) == 0
 	return &inspectRow{File: name, Store: in.StoreID, Kind: kind, Extent: in.Extent.String(), Upload: in.Upload.String(), Ordinal: in.Ordinal,

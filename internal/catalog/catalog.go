@@ -41,6 +41,10 @@ type Options struct {
 	Front  int // bytes of rows that wait to be written to Pebble, 0: 4 MiB
 	Inline int // bytes of contents in memory that wait to be packed, 0: 16 MiB
 
+	// Saved finds the snapshots and segments that are kept outside of the log, the one
+	// with the newest records first, without this catalog. Nil: there are none.
+	Saved func(ctx context.Context, kind store.Kind) ([]Saved, error)
+
 	Rows     []RowSet
 	MemTable int   // bytes, see kv.Options
 	Cache    int64 // bytes, see kv.Options
@@ -89,6 +93,8 @@ type Catalog struct {
 	fresh  int64      // bytes of records since the view was flushed
 	when   time.Time  // of the last flush
 	retry  time.Time  // when to try again to make the view anew, if broken is a lack of room
+
+	making sync.Mutex // held over making a view, and while records are to leave the log; c.mu comes first
 
 	settled chan struct{} // closed when the settling under way has ended, nil without one
 

@@ -24,6 +24,12 @@
 // says from which record on. A crash takes the view back by some records, which Open
 // applies again.
 //
+// The log need not be whole either. [Catalog.Snapshot] gives all rows as of one record, the
+// same bytes from every view; the format is in snapshot.go. Where the log begins later than
+// a view needs, the view is made from the newest snapshot that [Options.Saved] finds and
+// can be read, and the records behind it. [Catalog.Detach] sees to it before they go that
+// the view on disk needs none of the records that are given up.
+//
 // A refused command stays in the log as refused, and changes nothing but this:
 // once a put was applied, be it stored, found to be there, or refused, its upload
 // is known by references alone. One that nothing refers to is condemned, and as

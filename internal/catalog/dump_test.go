@@ -149,6 +149,10 @@ func (r *rig) dumpData(b *strings.Builder) {
 			fmt.Fprintf(b, "at %x %d %x\n", u.ID, i, x.ID)
 		}
 	}
+	for _, k := range must(r.cat.Kept(ctx)) {
+		fmt.Fprintf(b, "kept %x %+v\n", k.Upload, k)
+		require.Equal(r.t, &k, must(r.cat.Upload(ctx, k.Upload)).Kept)
+	}
 	for _, x := range collect(r, r.cat.Extents(ctx, store.ExtentID{})) {
 		fmt.Fprintf(b, "extent %+v\n", x)
 	}
@@ -263,6 +267,9 @@ func (m *model) dumpData(b *strings.Builder) {
 		for i, x := range u.list {
 			fmt.Fprintf(b, "at %x %d %x\n", u.ID, i, x)
 		}
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(m.kept), func(a, b store.UploadID) int { return bytes.Compare(a[:], b[:]) }) {
+		fmt.Fprintf(b, "kept %x %+v\n", id, m.kept[id])
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(m.extents), func(a, b store.ExtentID) int { return bytes.Compare(a[:], b[:]) }) {
 		fmt.Fprintf(b, "extent %+v\n", *m.extents[id])

@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 
 	"github.com/blockframe/blockframe/internal/kv"
 	"github.com/blockframe/blockframe/store"
@@ -70,4 +72,37 @@ func (c *Catalog) InlineChanges() (n int) {
 		}
 	}
 	return n
+}
+
+// RenewFrom closes the view, and makes another one of a snapshot and the records behind it.
+func (c *Catalog) RenewFrom(s *Saved) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.build(c.meta.Load().applied, s)
+}
+
+// ReadSnapshot decodes a snapshot, and encodes what it found.
+func ReadSnapshot(r io.Reader) (again []byte, rows []kv.KV, err error) {
+	s, err := newSnapReader(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out bytes.Buffer
+	w := &snapWriter{w: &out}
+	w.head(&meta{storeID: s.info.storeID, applied: s.info.index, hash: s.info.hash})
+	for {
+		list, err := s.next()
+		if err == io.EOF {
+			w.flush()
+			return out.Bytes(), rows, w.err
+		}
+		if err != nil {
+			return nil, rows, err
+		}
+		for _, row := range list {
+			w.row(row)
+			rows = append(rows, kv.KV{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value)})
+		}
+		w.flush()
+	}
 }

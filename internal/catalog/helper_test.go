@@ -146,6 +146,17 @@ func located(name, content string, size int64, upload int, epoch uint64) store.P
 		Upload: uid(upload), Extents: []store.Extent{x}, Code: x.Code, Expect: store.AnyVersion}
 }
 
+// keepOf keeps an upload of one extent.
+func keepOf(kind store.Kind, upload int, epoch, last uint64) store.Keep {
+	x := extent(upload, upload, 0, 0, 700, epoch)
+	x.Kind, x.Whole, x.Hash = kind, true, frame.Sum([]byte{byte(upload), 'k'})
+	k := store.Kept{Kind: kind, Upload: uid(upload), ID: store.ID(x.Hash), Size: x.Length, First: 1, Last: last}
+	if kind == store.KindSegment {
+		k.Number = last
+	}
+	return store.Keep{Kept: k, Extents: []store.Extent{x}}
+}
+
 func (r *rig) object(name string, version uint64) store.Object {
 	r.t.Helper()
 	o, err := r.cat.Object(ctx, name, version)

@@ -252,6 +252,10 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.forget(c.Upload)
 	case store.Abandon:
 		return store.Result{Changed: t.settle(c.Upload)}
+	case store.Keep:
+		return t.keep(&c)
+	case store.Release:
+		return t.release(c.Upload)
 	case store.SetState:
 		return t.setState(&c)
 	case store.Scrubbed:

@@ -19,6 +19,7 @@ type model struct {
 	contents map[store.ID]*store.Content // Refs is derived
 	uploads  map[store.UploadID]*mUpload
 	gone     map[store.UploadID]uint64 // forgotten, by epoch
+	kept     map[store.UploadID]store.Kept
 	extents  map[store.ExtentID]*store.Extent
 	queue    map[string]*store.Repair
 	inline   []store.ID // oldest first
@@ -57,7 +58,7 @@ type mUpload struct {
 
 func newModel() *model {
 	root := &mNode{inode: 1, dir: true, attr: store.Attr{Mode: fs.ModeDir | 0o755}}
-	return &model{nodes: []*mNode{root}, contents: map[store.ID]*store.Content{}, uploads: map[store.UploadID]*mUpload{}, gone: map[store.UploadID]uint64{},
+	return &model{nodes: []*mNode{root}, contents: map[store.ID]*store.Content{}, uploads: map[store.UploadID]*mUpload{}, gone: map[store.UploadID]uint64{}, kept: map[store.UploadID]store.Kept{},
 		extents: map[store.ExtentID]*store.Extent{}, queue: map[string]*store.Repair{}, state: map[string]string{},
 		policies: map[string]store.Policy{}, inode: 2, grace: 7 * 24 * time.Hour, now: time.Unix(1_800_000_000, 0)}
 }
@@ -86,7 +87,7 @@ func (m *model) copy() *model {
 	for _, x := range c.extents {
 		x.Shards = slices.Clone(x.Shards)
 	}
-	c.gone = cloneMap(m.gone)
+	c.gone, c.kept = cloneMap(m.gone), cloneMap(m.kept)
 	c.state, c.policies = cloneMap(m.state), cloneMap(m.policies)
 	return &c
 }
@@ -226,6 +227,9 @@ func (m *model) settle() {
 			held[c.Upload]++
 		}
 	}
+	for id := range m.kept {
+		held[id]++
+	}
 	for id, u := range m.uploads {
 		u.Refs = held[id]
 		if u.Refs > 0 {
@@ -318,6 +322,10 @@ func (m *model) command(c store.Command) error {
 		return m.forget(c.Upload)
 	case store.Abandon:
 		m.abandon(c.Upload)
+	case store.Keep:
+		return m.keep(c)
+	case store.Release:
+		m.release(c.Upload)
 	case store.SetState:
 		m.state[c.Key] = string(c.Value)
 	case catalog.SetPolicy:

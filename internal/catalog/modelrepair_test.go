@@ -171,3 +171,38 @@ func (m *model) isGone(x store.Extent) bool {
 	epoch, ok := m.gone[x.Upload]
 	return ok && epoch == x.Epoch
 }
+
+func (m *model) keep(c store.Keep) error {
+	if old, ok := m.kept[c.Upload]; ok {
+		if old != c.Kept {
+			return catalog.ErrConflict
+		}
+		return nil
+	}
+	for _, x := range c.Extents {
+		if err := m.addExtent(x); err != nil {
+			return err
+		}
+	}
+	u := m.uploads[c.Upload]
+	if u == nil || u.State == store.UploadDead {
+		return catalog.ErrExpired
+	}
+	x := m.extents[u.list[0]]
+	if u.kind != c.Kind || u.Length != c.Size || x.Whole && store.ID(x.Hash) != c.ID {
+		return fs.ErrInvalid
+	}
+	m.kept[c.Upload] = c.Kept
+	return nil
+}
+
+// release lets an upload go that nothing else refers to, without a grace.
+func (m *model) release(id store.UploadID) {
+	if _, ok := m.kept[id]; !ok {
+		return
+	}
+	delete(m.kept, id)
+	if m.settle(); m.uploads[id].State == store.UploadCondemned {
+		m.uploads[id].Until = m.now
+	}
+}

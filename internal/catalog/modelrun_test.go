@@ -138,7 +138,7 @@ func (g *gen) stronger(p *store.Put) {
 }
 
 func (g *gen) command() store.Command {
-	switch g.IntN(34) {
+	switch g.IntN(37) {
 	case 0:
 		return store.OpenEpoch{}
 	case 1, 2:
@@ -176,8 +176,25 @@ func (g *gen) command() store.Command {
 		return catalog.SetPolicy{Policy: store.Policy{Name: g.oneOf("p", "q"), Prefix: g.oneOf("", "a/"), MaxSize: int64(g.IntN(2))}}
 	case 24:
 		return catalog.UnsetPolicy{Prefix: g.oneOf("", "a/", "b")}
+	case 25, 26:
+		return g.keep()
+	case 27:
+		return store.Release{Upload: uid(1 + g.IntN(g.uploads+1))}
 	}
 	return g.repair()
+}
+
+// keep keeps an upload, of which the extent may be recorded already or be another one.
+func (g *gen) keep() store.Command {
+	n := g.upload()
+	c := keepOf(store.KindSegment+store.Kind(g.IntN(2)), n, g.epoch(), uint64(1+g.IntN(3)))
+	if g.IntN(4) == 0 {
+		c.Extents = nil
+	}
+	if g.IntN(8) == 0 {
+		c.Size++
+	}
+	return c
 }
 
 func (g *gen) repair() store.Command {
@@ -247,6 +264,7 @@ func TestModel(t *testing.T) {
 		r := newRig(t, durable.Mem(mem), small)
 		g := &gen{Rand: rng, m: newModel(), uploads: 0}
 		var log []string
+		var saved *catalog.Saved // some snapshot of before
 		for range records {
 			rec := g.record()
 			log = append(log, describe(rec))
@@ -270,6 +288,18 @@ func TestModel(t *testing.T) {
 				}
 			}
 			switch g.IntN(80) {
+			case 4:
+				saved = r.savedSnapshot()
+			case 5, 6: // and all that has to be made of it, is
+				if saved != nil {
+					before := r.snapshot()
+					require.NoError(t, r.cat.RenewFrom(saved))
+					require.True(t, bytes.Equal(before, r.snapshot()), "restored from record %d", saved.Last)
+				}
+			case 7:
+				before := r.snapshot()
+				require.NoError(t, r.cat.Renew())
+				require.True(t, bytes.Equal(before, r.snapshot()), "replayed")
 			case 0:
 				r.reopen(small)
 			case 1:

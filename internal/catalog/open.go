@@ -37,7 +37,7 @@ func (c *Catalog) openView() error {
 	}
 	if len(numbers) > 0 {
 		c.dir = slices.Max(numbers)
-		err := c.try(c.opts.Journal.Last())
+		err := c.try(c.opts.Journal.Last(), nil)
 		if err == nil {
 			return c.tidy()
 		}
@@ -94,15 +94,23 @@ func (c *Catalog) tidy() error {
 // something may still hold those. A crash on the way leaves a view that lacks
 // records, as any crash does.
 func (c *Catalog) anew(last uint64) error {
-	if first := c.opts.Journal.First(); first > 1 {
-		return fmt.Errorf("view is lost, and the log begins at record %d: %w", first, fs.ErrNotExist)
+	c.making.Lock() // the log keeps what it has until the view is made
+	defer c.making.Unlock()
+	if c.opts.Journal.First() > 1 {
+		return c.anewFromSnapshot(last)
 	}
+	return c.build(last, nil)
+}
+
+// build makes the view in a directory of its own, from the records alone or from a snapshot
+// and those behind it.
+func (c *Catalog) build(last uint64, from *Saved) error {
 	numbers, err := c.views()
 	if err != nil {
 		return err
 	}
 	c.dir = slices.Max(append(numbers, c.dir)) + 1
-	if err := c.try(last); err != nil {
+	if err := c.try(last, from); err != nil {
 		// It would only take room; what another crash leaves of it, tidy removes.
 		if derr := kv.Destroy(c.opts.FS, c.viewDir()); derr != nil {
 			c.log.Warn("view that failed while it was made is not removed", "dir", c.viewDir(), "err", kv.Brief(derr))
@@ -112,8 +120,9 @@ func (c *Catalog) anew(last uint64) error {
 	return c.tidy()
 }
 
-// try opens the view in viewDir and applies the records up to last that it lacks.
-func (c *Catalog) try(last uint64) (err error) {
+// try opens the view in viewDir, into which a snapshot is put if there is one, and applies
+// the records up to last that it lacks.
+func (c *Catalog) try(last uint64, from *Saved) (err error) {
 	db, err := kv.Open(kv.Options{FS: c.opts.FS, Dir: c.viewDir(), Logger: c.log, MemTable: c.opts.MemTable, Cache: c.opts.Cache})
 	if err != nil {
 		return err
@@ -123,8 +132,16 @@ func (c *Catalog) try(last uint64) (err error) {
 			db.Close()
 		}
 	}()
+	if from != nil {
+		if err = c.restore(db, from); err != nil {
+			return err
+		}
+	}
 	v := newView(db, c.opts.Inline)
 	m, err := c.check(db, last)
+	if err == nil && from == nil && m.applied+1 < c.opts.Journal.First() {
+		err = errLogTrimmed // it was put aside for long
+	}
 	if err != nil {
 		return err
 	}
@@ -155,8 +172,12 @@ func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	if m == nil {
+	first := c.opts.Journal.First()
+	if m == nil && first == 1 {
 		return newMeta(c.opts.StoreID), nil
+	}
+	if m == nil {
+		return nil, errLogTrimmed
 	}
 	if m.storeID != c.opts.StoreID {
 		return nil, fmt.Errorf("view of another store, %x", m.storeID)
@@ -164,7 +185,13 @@ func (c *Catalog) check(db *kv.DB, last uint64) (*meta, error) {
 	if m.applied > last {
 		return nil, c.lost(fmt.Sprintf("the log ends at record %d, the view holds %d", last, m.applied))
 	}
-	for rec, err := range c.opts.Journal.Records(m.applied) {
+	if m.inline > 0 && m.inline < first {
+		return nil, errLogTrimmed
+	}
+	if m.applied < first {
+		return m, nil // a snapshot covers it, or a segment that is kept outside of the log
+	}
+	for rec, err := range c.records(m.applied) {
 		if err != nil {
 			return nil, &logError{err}
 		}
@@ -204,7 +231,7 @@ func (c *Catalog) recall(v *view, m *meta) error {
 	if m.inline == 0 || r.err != nil {
 		return r.err
 	}
-	for rec, err := range c.opts.Journal.Records(m.inline) {
+	for rec, err := range c.records(m.inline) {
 		if err != nil {
 			return &logError{err}
 		}
@@ -254,7 +281,7 @@ func (c *Catalog) replay(v *view, m *meta, last uint64) (*meta, error) {
 	if m.applied == last {
 		return m, nil
 	}
-	for rec, err := range c.opts.Journal.Records(m.applied + 1) {
+	for rec, err := range c.records(m.applied + 1) {
 		if err != nil {
 			return nil, &logError{err}
 		}

@@ -263,6 +263,9 @@ func (c *Catalog) Upload(ctx context.Context, id store.UploadID) (out store.Uplo
 			return notExist("upload %v", id)
 		}
 		out = u.public()
+		if u.kind == store.KindSegment || u.kind == store.KindSnapshot {
+			out.Kept = r.keptRow(id)
+		}
 		return nil
 	})
 	return out, err

@@ -52,6 +52,8 @@ func samples() []store.Command {
 		store.Kill{Upload: uid(1)},
 		store.Forget{Upload: uid(2)},
 		store.Abandon{Upload: uid(3)},
+		keepOf(store.KindSnapshot, 9, 1, 9),
+		store.Release{Upload: uid(9)},
 		store.SetState{Key: "cursor", Value: []byte("here")},
 		store.Scrubbed{Deep: true, Began: time.Unix(5, 6).UTC(), Extents: 1, Bytes: 2, Damaged: 3, Repaired: 4, Lost: 5},
 		catalog.Delete{Name: "a/b", Expect: 3},
@@ -98,7 +100,7 @@ func TestGolden(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, &catalog.Entry{Stamp: stamp, Origin: origin, Record: store.Record{Each: true, Commands: []store.Command{c}}}, r)
 	}
-	require.Len(t, kinds, 26, "a command without a golden vector")
+	require.Len(t, kinds, 28, "a command without a golden vector")
 	if *update {
 		require.NoError(t, os.WriteFile(name, []byte(lines.String()), 0o644))
 	}

@@ -14,7 +14,8 @@ import (
 
 // The rows of the view. Keys begin with the letter of their table; numbers in
 // keys are big-endian, so that rows sort by them. Nothing here is a format that
-// must be read later: a view of another version is made anew from the log.
+// must be read later, but by snapshots: a view of another version is made anew from the
+// log, and a program that writes the next version reads snapshots with rows of this one.
 const (
 	tMeta       = 'm' // -> meta
 	tNode       = 'n' // inode -> node
@@ -36,9 +37,12 @@ const (
 	tPolicy     = 'P' // prefix, 0, size -> policy
 	tBackend    = 'b' // position -> backend
 	tScrubbed   = 'S' // deep -> the last Scrubbed
+	tKept       = 'k' // upload -> kept
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
 	viewVersion = 3
+
+	viewRestoring = 0xff // as a view version: a snapshot is being restored
 )
 
 // rows reads typed rows of one state of the view. After the first failure, which

@@ -20,7 +20,8 @@
 // hexadecimal digits and ".log", from the oldest without a gap. The copies of a
 // segment are equal byte for byte. "spare" is a zeroed file that will become the
 // next segment, "spare.tmp" one that is being made, or a segment that is being
-// restored. Other names are ignored, and so is a file without a good header that is
+// restored. "trimmed" says which segment is the oldest that was not given up, see
+// [Journal.Trim]. Other names are ignored, and so is a file without a good header that is
 // numbered higher than the segment after the newest would be.
 //
 // All integers are big-endian. A segment has a fixed size, a multiple of 4096:

@@ -88,3 +88,6 @@ func Look(fsys durable.FS, dir string) (out []Sight) {
 	}
 	return out
 }
+
+// EncodeCut returns the mark of a trim.
+func EncodeCut(store [16]byte, number uint64) []byte { return encodeCut(store, number) }

@@ -135,6 +135,9 @@ func (j *Journal) strange(c *copyState, v view, n uint64, known bool) (bool, err
 	}
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
+	if j.given(v.segs[i]) {
+		return false, nil // a trim came between
+	}
 	r := j.examine(&v, i, false)
 	defer func() { closeAll(r.windows) }()
 	seal, _ := v.seal(i)
@@ -165,6 +168,9 @@ func (m *member) aside(n uint64) error {
 func (j *Journal) bringSegment(c *copyState, v view, i int) error {
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
+	if j.given(v.segs[i]) {
+		return nil // a trim came between
+	}
 	return j.bringLocked(c, v, i)
 }
 

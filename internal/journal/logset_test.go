@@ -422,6 +422,11 @@ func (l *life) work(fsys *durabletest.FS, j *journal.Journal, there []string) {
 		l.must, l.may = append(slices.Clone(l.must), l.may), nil
 	}
 	fsys.SetFault(nil)
+	if j.ReadOnly() == nil && l.rng.IntN(3) == 0 { // a snapshot, and later the log without what it covers
+		_, err := j.Trim(j.Snapshot().Index)
+		require.NoError(l, err, l.what)
+		j.SetSnapshot(journal.Snapshot{ID: [32]byte{1}, Index: j.Last()})
+	}
 	_, set := j.Set()
 	if l.whole = len(set) == 3; l.whole {
 		l.lost = ""

@@ -38,6 +38,7 @@ func Open(opts Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	cutOff(&opts, states)
 	segs, err := unite(states)
 	if err != nil {
 		return nil, err

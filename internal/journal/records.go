@@ -118,6 +118,9 @@ func (r *reader) next() ([]byte, mark, error) {
 		r.off, r.first, r.prev = m.offset+m.size, m.first+uint64(m.count), m.hash
 		return b, m, nil
 	}
+	if r.j.given(r.h) {
+		return nil, mark{}, fmt.Errorf("log segment %s: %w: it was trimmed meanwhile", segmentName(r.h.number), fs.ErrNotExist)
+	}
 	return nil, mark{}, r.lost()
 }
 

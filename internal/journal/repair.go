@@ -192,6 +192,9 @@ func (j *Journal) heal(v view, i int, uncached bool) (frames []mark, bad int, er
 	if err != nil {
 		return nil, 0, err
 	}
+	if j.given(v.segs[i]) {
+		return nil, 0, nil // a trim came between
+	}
 	v.readers = now.readers // the set may have changed
 	r := j.examine(&v, i, uncached)
 	defer func() { closeAll(r.windows) }()

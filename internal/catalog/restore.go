@@ -1,0 +1,289 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"time"
+
+	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/internal/kv"
+	"github.com/blockframe/blockframe/store"
+)
+
+// Saved is a snapshot or a segment that is kept outside of the log, found without the
+// catalog.
+type Saved struct {
+	First, Last uint64 // records that it holds, or whose effects it has
+	Open        func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// saved returns those of a kind, the one with the newest records first.
+func (c *Catalog) saved(kind store.Kind) ([]Saved, error) {
+	if c.opts.Saved == nil {
+		return nil, nil
+	}
+	return c.opts.Saved(context.Background(), kind)
+}
+
+// anewFromSnapshot makes a view from the newest snapshot that can be read and the records
+// behind it. Each that fails gives way to the one before.
+func (c *Catalog) anewFromSnapshot(last uint64) error {
+	list, err := c.saved(store.KindSnapshot)
+	if err != nil {
+		return &logError{err}
+	}
+	errs := []error{fmt.Errorf("the view is lost, and the log begins at record %d: %w", c.opts.Journal.First(), fs.ErrNotExist)}
+	for i := range list {
+		s := &list[i]
+		if s.Last > last {
+			c.log.Warn("a snapshot of the catalog is newer than the log, and is not used", "snapshot", s.Last, "log", last)
+			continue
+		}
+		began := time.Now()
+		c.log.Warn("the index is restored from a snapshot", "record", s.Last, "then", last-s.Last)
+		err := c.build(last, s)
+		if err == nil {
+			c.log.Warn("the index is restored", "record", last, "took", time.Since(began).Round(time.Millisecond))
+			return nil
+		}
+		if errors.Is(err, durable.ErrNoSpace) || errors.Is(err, frame.ErrVersion) {
+			return err
+		}
+		c.log.Warn("a snapshot of the catalog cannot be used", "record", s.Last, "err", kv.Brief(err))
+		errs = append(errs, fmt.Errorf("snapshot of record %d: %w", s.Last, err))
+	}
+	return &logError{errors.Join(errs...)}
+}
+
+// restore puts the rows of a snapshot into an empty view, whose first row says that it is
+// not whole: a crash before the last batch leaves a view that is not used.
+func (c *Catalog) restore(db *kv.DB, from *Saved) error {
+	rd, err := from.Open(context.Background())
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	s, err := newSnapReader(rd)
+	if err != nil {
+		return err
+	}
+	if s.info.storeID != c.opts.StoreID || s.info.index != from.Last {
+		return corrupt("snapshot of record %d of store %x", s.info.index, s.info.storeID)
+	}
+	if err := putRows(db, []kv.KV{{Key: []byte{tMeta}, Value: []byte{viewRestoring}}}); err != nil {
+		return err
+	}
+	var final []kv.KV
+	told := time.Now()
+	for n := 0; ; {
+		list, err := s.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			if bytes.Equal(list[i].Key, []byte{tMeta}) {
+				final = []kv.KV{{Key: []byte{tMeta}, Value: bytes.Clone(list[i].Value)}}
+				list = append(list[:i:i], list[i+1:]...)
+				break
+			}
+		}
+		if err := putRows(db, list); err != nil {
+			return err
+		}
+		if n += len(list); time.Since(told) > restoreSays {
+			told = time.Now()
+			c.log.Warn("the index is being restored", "rows", n)
+		}
+	}
+	if err := c.checkRestored(&s.info, final); err != nil {
+		return err
+	}
+	// A crash before this is on disk leaves a view that Open makes again.
+	if err := putRows(db, final); err != nil {
+		return err
+	}
+	return db.Flush()
+}
+
+// restoreSays is the time between two lines about how far a restore is.
+const restoreSays = 5 * time.Second
+
+// checkRestored holds the meta row of a snapshot against its head.
+func (c *Catalog) checkRestored(info *snapInfo, final []kv.KV) error {
+	if len(final) == 0 {
+		return corrupt("the snapshot has no meta row")
+	}
+	r := rows{r: oneRow(final[0])}
+	m := r.meta()
+	if r.err != nil {
+		return r.err
+	}
+	if m.storeID != info.storeID || m.applied != info.index || m.hash != info.hash || m.inline != 0 {
+		return corrupt("the snapshot's rows are of record %d", m.applied)
+	}
+	return nil
+}
+
+// oneRow is a reader of one row.
+type oneRow kv.KV
+
+func (r oneRow) Get(key []byte) ([]byte, bool, error) {
+	return bytes.Clone(r.Value), bytes.Equal(key, r.Key), nil
+}
+func (r oneRow) Scan(_, _ []byte) iter.Seq2[kv.KV, error] { return func(func(kv.KV, error) bool) {} }
+
+// putRows writes rows in one batch.
+func putRows(db *kv.DB, list []kv.KV) error {
+	b, err := db.NewWrites()
+	if err != nil {
+		return err
+	}
+	for _, row := range list {
+		if err := b.Set(row.Key, row.Value); err != nil {
+			b.Drop()
+			return err
+		}
+	}
+	return b.Commit()
+}
+
+// records yields the records of the log from one on. Where no copy of the log has them, they
+// are taken from a segment that is kept outside of it, if there is one.
+func (c *Catalog) records(from uint64) iter.Seq2[journal.Record, error] {
+	return func(yield func(journal.Record, error) bool) {
+		for {
+			var failed error
+			for rec, err := range c.opts.Journal.Records(from) {
+				if failed = err; err != nil {
+					break
+				}
+				if !yield(rec, nil) {
+					return
+				}
+				from = rec.Index + 1
+			}
+			if failed == nil {
+				return
+			}
+			next, again := from, false
+			if errors.Is(failed, frame.ErrCorrupt) || errors.Is(failed, fs.ErrNotExist) {
+				var err error
+				if next, again, err = c.fromSegment(from, yield); err != nil {
+					failed = errors.Join(failed, err)
+				} else if !again {
+					return
+				}
+			}
+			if next == from {
+				yield(journal.Record{}, failed)
+				return
+			}
+			from = next
+		}
+	}
+}
+
+// fromSegment yields the records from one on of the segment that holds it, and returns
+// which comes next: the same, if there is no such segment that can be read. again is false
+// when whoever takes them has enough.
+func (c *Catalog) fromSegment(from uint64, yield func(journal.Record, error) bool) (next uint64, again bool, err error) {
+	list, err := c.saved(store.KindSegment)
+	if err != nil {
+		return from, true, err
+	}
+	next = from
+	for i := range list {
+		s := &list[i]
+		if s.First > next || s.Last < next {
+			continue
+		}
+		c.log.Warn("records are taken from a kept segment of the log", "first", next, "last", s.Last)
+		more, serr := c.readSegment(s, &next, yield)
+		if !more {
+			return next, false, nil
+		}
+		if next > from {
+			return next, true, nil
+		}
+		err = errors.Join(err, serr)
+	}
+	return next, true, err
+}
+
+func (c *Catalog) readSegment(s *Saved, next *uint64, yield func(journal.Record, error) bool) (more bool, err error) {
+	rd, err := s.Open(context.Background())
+	if err != nil {
+		return true, err
+	}
+	defer rd.Close()
+	for rec, err := range journal.Import(c.opts.StoreID, rd) {
+		if err != nil {
+			return true, err
+		}
+		if rec.Index < *next {
+			continue
+		}
+		if rec.Index != *next {
+			return true, corrupt("record %d of a kept segment follows %d", rec.Index, *next-1)
+		}
+		if !yield(rec, nil) {
+			return false, nil
+		}
+		*next++
+	}
+	return true, nil
+}
+
+// Detach makes the view on disk independent of the records up to index, which are about to
+// leave the log, and calls trim. No view is made from the log meanwhile.
+func (c *Catalog) Detach(index uint64, trim func() error) error {
+	c.making.Lock()
+	defer c.making.Unlock()
+	if c.closed.Load() {
+		return fmt.Errorf("catalog: %w", fs.ErrClosed)
+	}
+	v := c.view.Load()
+	if v.db.Full() {
+		return fmt.Errorf("catalog: view: %w", durable.ErrNoSpace)
+	}
+	if err := v.let(index); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	if err := v.db.Flush(); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	return trim()
+}
+
+// let hands the rows of all records to Pebble, and the contents of records up to index that
+// are inline with them.
+func (v *view) let(index uint64) error {
+	v.merging.RLock() // the newest record stays the one that the meta row says
+	defer v.merging.RUnlock()
+	if err := v.settle(); err != nil {
+		return err
+	}
+	r := rows{r: v.db}
+	m := r.meta()
+	if r.err != nil {
+		return r.err
+	}
+	if m == nil || m.applied < index {
+		return invalid("the view does not hold record %d yet", index)
+	}
+	v.mu.Lock()
+	v.inline.old = max(v.inline.old, index)
+	v.front.meta = m // or else nothing is settled
+	v.mu.Unlock()
+	return v.settle()
+}

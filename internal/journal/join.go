@@ -218,6 +218,13 @@ func (j *Journal) admit(c *copyState, number uint64) error {
 			return fmt.Errorf("log member %s: %w", c.Name, err)
 		}
 	}
+	// Where the log begins every member must know: a copy from before a trim may come back
+	// in the place of any other.
+	if first := v.segs[0].number; first > 1 {
+		if err := c.writeCut(j.opts.StoreID, first); err != nil {
+			return fmt.Errorf("log member %s: %w", c.Name, err)
+		}
+	}
 	return j.grow(c.member)
 }
 

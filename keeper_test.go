@@ -23,6 +23,7 @@ import (
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/durable/durabletest"
 	"github.com/blockframe/blockframe/store"
+	"github.com/blockframe/blockframe/store/mem"
 )
 
 // keepRig is a store with a log of small segments that is trimmed, and what is in it.
@@ -178,6 +179,28 @@ func TestViewRestoredFromSnapshot(t *testing.T) {
 			r.check()
 		})
 	}
+}
+
+// Snapshots lie on backends that were given, too.
+func TestViewRestoredFromBackends(t *testing.T) {
+	r := &keepRig{t: t, fs: durable.Mem(vfs.NewCrashableMem()), rng: rand.New(rand.NewPCG(5, 5)), want: map[string][]byte{}}
+	for range 4 {
+		r.opts.Backends = append(r.opts.Backends, mem.New(mem.Options{}))
+	}
+	r.opts.LogDirs, r.opts.Grace = []string{"/l0", "/l1"}, -1
+	r.opts = blockframe.WithSnapshots(blockframe.WithSegment(r.opts, 64<<10), 2)
+	r.open()
+	r.work(200)
+	r.trimmed()
+	r.close()
+	for _, dir := range r.opts.LogDirs {
+		require.NoError(t, r.fs.RemoveAll(path.Join(dir, "view")))
+	}
+	r.opts.Backends[2].(*mem.Backend).SetOffline(true)
+	r.open()
+	r.check()
+	snaps, _ := r.kept()
+	require.Equal(t, 3, snaps)
 }
 
 // keptBlobs returns the shard files of what is kept of a kind, by the record it ends with.
@@ -360,6 +383,8 @@ func TestLogStaysBounded(t *testing.T) {
 	snaps, segs := r.keptBlobs(store.KindSnapshot), r.keptBlobs(store.KindSegment)
 	require.Len(t, snaps, 3)
 	require.LessOrEqual(t, len(segs), 12)
+	log := r.st.Log()
+	require.Contains(t, snaps, log[len(log)-1].Snapshot.Index, "the log names a snapshot that is kept")
 	kept := 0
 	all, err := blobs(r.fs, r.opts.Dirs)
 	require.NoError(t, err)

@@ -193,3 +193,17 @@ func (s *Store) SlabsOff() int64 {
 	defer s.slabs.mu.Unlock()
 	return s.slabs.off
 }
+
+// RecodeKept decodes the manifests of what is kept and encodes them again. They must be of
+// an extent of that ordinal and offset.
+func RecodeKept(kind Kind, b []byte, ordinal int, offset int64) (out []byte, err error) {
+	k, done, err := decodeKept(kind, b)
+	if err != nil {
+		return nil, err
+	}
+	out = k.line(&Extent{Upload: k.Upload, Ordinal: ordinal, Offset: offset})
+	if done != nil {
+		out = appendLine(out, done)
+	}
+	return out, nil
+}

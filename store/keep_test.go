@@ -227,3 +227,53 @@ func TestDropKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, r.blobs())
 }
+
+const (
+	keptLines = `{"type":"snapshot","v":1,"put":"62666b04000000000000000000000001","number":0,"first":1,"last":77,"ordinal":2,"offset":2097152}` + "\n"
+	keptEnd   = `{"type":"complete","v":1,"put":"62666b04000000000000000000000001","id":"b3:0101010101010101010101010101010101010101010101010101010101010101","size":5,"extents":[{"extent":"0a000000000000000000000000000001","hash":"0200000000000000000000000000000000000000000000000000000000000000","offset":0,"length":5}]}` + "\n"
+)
+
+// The lines of what is kept, as the specification has them, and what is none.
+func TestKeptLines(t *testing.T) {
+	for _, good := range []string{keptLines, keptLines + keptEnd} {
+		again, err := store.RecodeKept(store.KindSnapshot, []byte(good), 2, 2<<20)
+		require.NoError(t, err)
+		require.Equal(t, good, string(again))
+		_, err = store.RecodeKept(store.KindSegment, []byte(good), 2, 2<<20)
+		require.ErrorIs(t, err, store.ErrCorrupt, "another kind")
+		for n := range good[:len(good)-1] {
+			if n != len(keptLines) {
+				_, err = store.RecodeKept(store.KindSnapshot, []byte(good[:n]), 2, 2<<20)
+				require.ErrorIs(t, err, store.ErrCorrupt, "cut to %d", n)
+			}
+		}
+	}
+	for _, change := range [][2]string{
+		{`"v":1`, `"v":1,"v":1`}, {`"number":0`, `"number":3`}, {`"first":1`, `"first":2`}, {`"last":77`, `"last":-1`},
+		{`"ordinal":2`, `"ordinal":-1`}, {`"offset":2097152`, `"offset":-1`}, {"62666b04000000000000000000000001", "00000000000000000000000000000000"},
+		{keptLines, keptLines + keptLines}, {keptEnd, keptEnd + "{}\n"}, {`"size":5`, `"size":6`}, {"snapshot", "snap"},
+	} {
+		_, err := store.RecodeKept(store.KindSnapshot, []byte(strings.Replace(keptLines+keptEnd, change[0], change[1], 1)), 2, 2<<20)
+		require.ErrorIs(t, err, store.ErrCorrupt, "%s", change[1])
+	}
+	_, err := store.RecodeKept(store.KindSnapshot, []byte(strings.Replace(keptLines, `"v":1`, `"v":2`, 1)), 2, 2<<20)
+	require.ErrorIs(t, err, store.ErrVersion)
+}
+
+func FuzzDecodeKept(f *testing.F) {
+	f.Add([]byte(keptLines), true)
+	f.Add([]byte(keptLines+keptEnd), true)
+	f.Fuzz(func(t *testing.T, b []byte, snapshot bool) {
+		kind := store.KindSegment
+		if snapshot {
+			kind = store.KindSnapshot
+		}
+		once, err := store.RecodeKept(kind, b, 0, 0)
+		if err != nil {
+			return
+		}
+		twice, err := store.RecodeKept(kind, once, 0, 0)
+		require.NoError(t, err)
+		require.Equal(t, string(once), string(twice))
+	})
+}

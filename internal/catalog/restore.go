@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/blockframe/blockframe/internal/durable"
@@ -80,32 +82,11 @@ func (c *Catalog) restore(db *kv.DB, from *Saved) error {
 	if err := putRows(db, []kv.KV{{Key: []byte{tMeta}, Value: []byte{viewRestoring}}}); err != nil {
 		return err
 	}
-	var final []kv.KV
-	told := time.Now()
-	for n := 0; ; {
-		list, err := s.next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		for i := range list {
-			if bytes.Equal(list[i].Key, []byte{tMeta}) {
-				final = []kv.KV{{Key: []byte{tMeta}, Value: bytes.Clone(list[i].Value)}}
-				list = append(list[:i:i], list[i+1:]...)
-				break
-			}
-		}
-		if err := putRows(db, list); err != nil {
-			return err
-		}
-		if n += len(list); time.Since(told) > restoreSays {
-			told = time.Now()
-			c.log.Warn("the index is being restored", "rows", n)
-		}
+	final, err := c.fill(db, s)
+	if err == nil {
+		err = c.checkRestored(&s.info, final)
 	}
-	if err := c.checkRestored(&s.info, final); err != nil {
+	if err != nil {
 		return err
 	}
 	// A crash before this is on disk leaves a view that Open makes again.
@@ -113,6 +94,34 @@ func (c *Catalog) restore(db *kv.DB, from *Saved) error {
 		return err
 	}
 	return db.Flush()
+}
+
+// fill puts all rows of a snapshot into a view but the meta row, which it returns.
+func (c *Catalog) fill(db *kv.DB, s *snapReader) (final []kv.KV, err error) {
+	told, n := time.Now(), 0
+	for {
+		list, err := s.next()
+		if err == io.EOF {
+			return final, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, row := range list {
+			if bytes.Equal(row.Key, []byte{tMeta}) {
+				final = []kv.KV{{Key: []byte{tMeta}, Value: bytes.Clone(row.Value)}}
+				list = slices.Delete(list, i, i+1)
+				break
+			}
+		}
+		if err := putRows(db, list); err != nil {
+			return nil, err
+		}
+		if n += len(list); time.Since(told) > restoreSays {
+			told = time.Now()
+			c.log.Warn("the index is being restored", "rows", n)
+		}
+	}
 }
 
 // restoreSays is the time between two lines about how far a restore is.
@@ -161,63 +170,63 @@ func putRows(db *kv.DB, list []kv.KV) error {
 // are taken from a segment that is kept outside of it, if there is one.
 func (c *Catalog) records(from uint64) iter.Seq2[journal.Record, error] {
 	return func(yield func(journal.Record, error) bool) {
+		segments := sync.OnceValues(func() ([]Saved, error) { return c.saved(store.KindSegment) })
 		for {
-			var failed error
-			for rec, err := range c.opts.Journal.Records(from) {
-				if failed = err; err != nil {
-					break
-				}
-				if !yield(rec, nil) {
-					return
-				}
-				from = rec.Index + 1
-			}
-			if failed == nil {
+			failed, more := c.fromLog(&from, yield)
+			if failed == nil || !more {
 				return
 			}
-			next, again := from, false
+			at := from
 			if errors.Is(failed, frame.ErrCorrupt) || errors.Is(failed, fs.ErrNotExist) {
-				var err error
-				if next, again, err = c.fromSegment(from, yield); err != nil {
-					failed = errors.Join(failed, err)
-				} else if !again {
-					return
+				list, err := segments()
+				if err == nil {
+					more, err = c.fromSegment(list, &from, yield)
 				}
+				failed = errors.Join(failed, err)
 			}
-			if next == from {
+			if !more {
+				return
+			}
+			if from == at {
 				yield(journal.Record{}, failed)
 				return
 			}
-			from = next
 		}
 	}
 }
 
-// fromSegment yields the records from one on of the segment that holds it, and returns
-// which comes next: the same, if there is no such segment that can be read. again is false
-// when whoever takes them has enough.
-func (c *Catalog) fromSegment(from uint64, yield func(journal.Record, error) bool) (next uint64, again bool, err error) {
-	list, err := c.saved(store.KindSegment)
-	if err != nil {
-		return from, true, err
+// fromLog yields the records of the log from one on, and moves it on. more is false when
+// whoever takes them has enough.
+func (c *Catalog) fromLog(from *uint64, yield func(journal.Record, error) bool) (failed error, more bool) {
+	for rec, err := range c.opts.Journal.Records(*from) {
+		if err != nil {
+			return err, true
+		}
+		if !yield(rec, nil) {
+			return nil, false
+		}
+		*from = rec.Index + 1
 	}
-	next = from
+	return nil, true
+}
+
+// fromSegment yields the records from one on of the segment that holds it, and moves it on:
+// not at all, if there is no such segment that can be read.
+func (c *Catalog) fromSegment(list []Saved, from *uint64, yield func(journal.Record, error) bool) (more bool, err error) {
+	at := *from
 	for i := range list {
 		s := &list[i]
-		if s.First > next || s.Last < next {
+		if s.First > at || s.Last < at {
 			continue
 		}
-		c.log.Warn("records are taken from a kept segment of the log", "first", next, "last", s.Last)
-		more, serr := c.readSegment(s, &next, yield)
-		if !more {
-			return next, false, nil
-		}
-		if next > from {
-			return next, true, nil
+		c.log.Warn("records are taken from a kept segment of the log", "first", at, "last", s.Last)
+		more, serr := c.readSegment(s, from, yield)
+		if !more || *from > at {
+			return more, nil
 		}
 		err = errors.Join(err, serr)
 	}
-	return next, true, err
+	return true, err
 }
 
 func (c *Catalog) readSegment(s *Saved, next *uint64, yield func(journal.Record, error) bool) (more bool, err error) {

@@ -277,3 +277,21 @@ func imported(b []byte) (list [][]byte, err error) {
 	}
 	return list, nil
 }
+
+func FuzzImport(f *testing.F) {
+	j := open(f, options(durable.Mem(vfs.NewCrashableMem())))
+	fill(f, j, 2)
+	var b bytes.Buffer
+	require.NoError(f, j.Export(1, &b))
+	f.Add(b.Bytes())
+	f.Add(b.Bytes()[:12288])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		total := 0
+		for rec, err := range journal.Import(storeID, bytes.NewReader(b)) {
+			if err == nil {
+				total += len(rec.Data)
+			}
+		}
+		require.LessOrEqual(t, total, len(b))
+	})
+}

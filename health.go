@@ -39,6 +39,11 @@ func (s *Store) scrubLog(ctx context.Context, rep *store.LogReport) error {
 	return nil
 }
 
+// ScrubStatus returns the last passes of scrub that ended, and those that the store runs by
+// itself and are under way: what they found, on which disks and in which objects. Another
+// process may have run them.
+func (s *Store) ScrubStatus(ctx context.Context) (ScrubStatus, error) { return s.eng.ScrubStatus(ctx) }
+
 // Repair makes whole what reads and scrubs have found damaged so far.
 func (s *Store) Repair(ctx context.Context) (RepairReport, error) { return s.eng.Repair(ctx) }
 

@@ -171,7 +171,7 @@ func (c *tables) put(p store.Put) (r store.Result) {
 		}
 		c.contents[p.ID] = n
 	}
-	obj := store.Object{Name: p.Name, Version: old.Version + 1, ID: p.ID, Size: p.Size, Attr: p.Attr, Policy: p.Policy, Upload: p.Upload}
+	obj := store.Object{Name: p.Name, Inode: cmp.Or(old.Inode, uint64(len(c.names))+1), Version: old.Version + 1, ID: p.ID, Size: p.Size, Attr: p.Attr, Policy: p.Policy, Upload: p.Upload}
 	c.names[p.Name] = obj
 	return store.Result{Object: obj, Changed: true}
 }

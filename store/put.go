@@ -89,6 +89,7 @@ func (s *Store) admit(name string, opts PutOptions) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
+	s.busy.Add(1)
 	if !fs.ValidPath(name) || name == "." || len(name) > MaxName {
 		return fmt.Errorf("%w: %.100q is not the name of an object", fs.ErrInvalid, name)
 	}

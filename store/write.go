@@ -21,6 +21,7 @@ type stream struct {
 	size   int64 // announced, -1 unknown
 	pack   *packIndex
 	slabs  *slabs // nil: those of the store
+	upkeep bool   // the store writes it by itself
 }
 
 // written is a stored stream whose shards are durable, and to which nothing refers

@@ -47,6 +47,10 @@ func encodeCommand(e *frame.Encoder, c store.Command) error {
 		e.Raw(c.Upload[:])
 	case store.Abandon:
 		e.Raw(c.Upload[:])
+	case store.Narrow:
+		encodeNarrow(e, &c)
+	case store.Reshape:
+		return encodeReshape(e, &c)
 	case store.SetState:
 		if len(c.Key) > maxStateKey || len(c.Value) > maxState {
 			return invalid("state key of %d bytes, value of %d", len(c.Key), len(c.Value))
@@ -87,6 +91,10 @@ func decodeCommand(kind store.CommandKind, body []byte) (c store.Command, err er
 		c = store.Forget{Upload: d.ID()}
 	case store.KindAbandon:
 		c = store.Abandon{Upload: d.ID()}
+	case store.KindNarrow:
+		c = decodeNarrow(d)
+	case store.KindReshape:
+		c = decodeReshape(d)
 	case store.KindSetState:
 		c = store.SetState{Key: d.String(maxStateKey), Value: slices.Clone(d.Bytes(maxState))}
 	case store.KindScrubbed:

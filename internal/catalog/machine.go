@@ -252,6 +252,10 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.forget(c.Upload)
 	case store.Abandon:
 		return store.Result{Changed: t.settle(c.Upload)}
+	case store.Narrow:
+		return t.narrow(&c)
+	case store.Reshape:
+		return t.reshape(&c)
 	case store.SetState:
 		return t.setState(&c)
 	case store.Scrubbed:

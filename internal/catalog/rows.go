@@ -36,6 +36,7 @@ const (
 	tPolicy     = 'P' // prefix, 0, size -> policy
 	tBackend    = 'b' // position -> backend
 	tScrubbed   = 'S' // deep -> the last Scrubbed
+	tNarrow     = 'w' // upload -> nothing: marked by a Narrow
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
 	viewVersion = 3

@@ -64,6 +64,14 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 	return s.eng.Compact(ctx, opts)
 }
 
+// Reshape writes anew, in the code of their policy, contents that are in another one: what was
+// put while disks were missing, which an open store does by itself once they are back, and on
+// demand what was put under policies that were changed since. The old shards go with Collect,
+// once their grace is over.
+func (s *Store) Reshape(ctx context.Context, opts ReshapeOptions) (ReshapeReport, error) {
+	return s.eng.Reshape(ctx, opts)
+}
+
 // Survival returns what a version can lose and still be read, by what is known: damage
 // counts that reads and scrubs have found and nobody has repaired yet, and disks that are
 // absent. No disk is asked. Without the commit log no name leads to the bytes, so of the

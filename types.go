@@ -95,6 +95,12 @@ type (
 	// CompactReport is what Store.Compact did. See store.CompactReport for its fields.
 	CompactReport = store.CompactReport
 
+	// ReshapeOptions says what Store.Reshape reshapes. See store.ReshapeOptions for its fields.
+	ReshapeOptions = store.ReshapeOptions
+
+	// ReshapeReport is what Store.Reshape did. See store.ReshapeReport for its fields.
+	ReshapeReport = store.ReshapeReport
+
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.
 	CollectOptions = store.CollectOptions

@@ -23,6 +23,7 @@ type Batch struct {
 	slabs   *slabs // memory of packs under way: they wait for the caller, who may wait for the store's
 	known   proofs
 	pinned  []UploadID
+	upkeep  bool // the store writes it by itself
 	err     error
 	ended   bool
 }
@@ -137,7 +138,7 @@ func (b *Batch) beginPack(c erasure.Code) {
 	if n := packStripes * stripeBytes(c); b.slabs == nil || b.slabs.budget < n {
 		b.slabs = newBudget(n)
 	}
-	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}, slabs: b.slabs}
+	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}, slabs: b.slabs, upkeep: b.upkeep}
 	stop := context.AfterFunc(b.ctx, func() { pw.CloseWithError(b.ctx.Err()) })
 	go func() {
 		defer close(k.done)
@@ -185,6 +186,8 @@ func (b *Batch) Commit() (res []Result, err error) {
 	}
 	first := len(rec.Commands)
 	rec.Commands = append(rec.Commands, b.cmds...)
+	last := len(rec.Commands)
+	rec.Commands = b.mark(rec.Commands)
 	res, err = b.s.cat.Commit(b.ctx, rec)
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
@@ -194,11 +197,24 @@ func (b *Batch) Commit() (res []Result, err error) {
 	}
 	for i := range res {
 		if res[i].Err != nil {
-			return res[first:], res[i].Err
+			return res[first:last], res[i].Err
 		}
 	}
 	b.count()
-	return res[first:], nil
+	return res[first:last], nil
+}
+
+// mark appends commands that mark the uploads which are in a narrower code than they should.
+func (b *Batch) mark(commands []Command) []Command {
+	marked := map[UploadID]bool{}
+	for _, c := range b.cmds {
+		if p, ok := c.(Put); ok && !marked[p.Upload] {
+			n := len(commands)
+			commands = b.s.mark(commands, &p, p.Code)
+			marked[p.Upload] = len(commands) > n
+		}
+	}
+	return commands
 }
 
 // count adds the batch to the statistics.

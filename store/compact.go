@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/blockframe/blockframe/erasure"
 )
@@ -74,19 +75,21 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 
 // compaction is one pass.
 type compaction struct {
-	s   *Store
-	ctx context.Context
-	rep CompactReport
-	n   int // candidates
+	s    *Store
+	ctx  context.Context
+	rep  CompactReport
+	pace *pacer
+	n    int // candidates
 }
 
 // candidate is a pack that might be emptied.
 type candidate struct {
 	upload UploadID
-	need   int64 // bytes that its contents and their lines will take
-	frees  int64 // bytes that nothing refers to
-	puts   int   // contents
-	lines  int64 // bytes of their lines
+	need   int64  // bytes that its contents and their lines will take
+	frees  int64  // bytes that nothing refers to
+	puts   int    // contents
+	name   string // of one
+	lines  int64  // bytes of their lines
 }
 
 // large reports whether a pack of that is as large as packs are made, or near it.
@@ -144,31 +147,46 @@ func (c *compaction) consider(u Upload, plans map[erasure.Code][]candidate) erro
 	if err != nil {
 		return err
 	}
-	code, will, p := erasure.Code{}, packIndex{}, candidate{upload: u.ID}
-	for m, err := range c.members(&e) {
+	policy, p, err := c.measure(&e)
+	if err != nil {
+		return err
+	}
+	c.rep.Packs++
+	c.rep.Bytes += e.Length
+	c.rep.Waste += p.frees
+	code := policy.code(c.s.registered())
+	if p.puts == 0 || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
+		return nil
+	}
+	if c.s.code(c.ctx, policy) != code {
+		return nil // backends are missing: what is written now would have to be written again
+	}
+	plans[code] = append(plans[code], p)
+	c.n++
+	return nil
+}
+
+// measure looks at what is in a pack, and returns the policy of the first content.
+func (c *compaction) measure(e *Extent) (policy Policy, p candidate, err error) {
+	will := packIndex{}
+	p.upload = e.Upload
+	for m, err := range c.members(e) {
 		if err != nil {
-			return err
+			return policy, p, err
 		}
-		if code.K == 0 {
-			code = c.s.code(c.ctx, Choose(c.s.opts.Policies(), m.names[0].Name, m.Size))
+		if p.puts == 0 {
+			p.name = m.names[0].Name
+			policy = Choose(c.s.opts.Policies(), p.name, m.Size)
 		}
 		will.at += m.Size
-		will.name(u.ID, m.Member, m.names)
+		will.name(e.Upload, m.Member, m.names)
 		p.puts++
 		p.lines += int64(len(will.lines))
 		will.lines = will.lines[:0]
 	}
 	p.need = will.at + p.lines
 	p.frees = max(0, e.Length-p.need)
-	c.rep.Packs++
-	c.rep.Bytes += e.Length
-	c.rep.Waste += p.frees
-	if p.puts == 0 || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
-		return nil
-	}
-	plans[code] = append(plans[code], p)
-	c.n++
-	return nil
+	return policy, p, nil
 }
 
 // packMember is a content in a pack, with versions that refer to it.
@@ -209,6 +227,7 @@ func (c *compaction) move(code erasure.Code, packs []candidate) error {
 		code = erasure.Code{K: 1, M: code.M}
 	}
 	w := &repacker{c: c, code: code, batch: c.s.NewBatch(c.ctx)}
+	w.batch.upkeep = true
 	defer w.batch.Abort()
 	for i := range packs {
 		e, err := c.s.cat.ExtentAt(c.ctx, packs[i].upload, 0)
@@ -305,9 +324,18 @@ func (c *compaction) readAll(m *packMember) ([]byte, error) {
 		return nil, err
 	}
 	defer rd.Close()
+	rd.upkeep = true
+	began := time.Now()
 	var b bytes.Buffer
 	b.Grow(int(m.Size))
 	if _, err := io.Copy(&b, rd); err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	if err := c.pace.take(c.ctx, m.Size); err != nil {
+		return nil, err
+	}
+	if err := c.pace.rest(c.ctx, took); err != nil {
 		return nil, err
 	}
 	if sum(b.Bytes()) != m.ID { // what is written will be the only copy
@@ -322,10 +350,8 @@ func (w *repacker) end() error {
 	if err := b.endPack(); err != nil || len(b.packs) == 0 {
 		return err
 	}
-	for _, sh := range b.packs[0].Shards {
-		if sh.Missing { // what is whole is not given up for it
-			return fmt.Errorf("%w: backend %v did not take its shard of a pack", ErrUnavailable, sh.Backend)
-		}
+	if err := whole(b.packs); err != nil {
+		return err
 	}
 	moved := w.moved
 	w.moved = nil

@@ -229,7 +229,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 // looked whether the copy that the catalog would rather refer to can be relied on.
 func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
 	s.suspect(ctx, &p, nil)
-	res, err := s.cat.Commit(ctx, Record{Commands: []Command{p}})
+	res, err := s.cat.Commit(ctx, Record{Each: true, Commands: s.mark([]Command{p}, &p, p.Code)})
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
 			s.giveUp(p.Upload, p.Extents) // never proposed

@@ -53,6 +53,8 @@ type Stats struct {
 	Damaged       int64 // findings of damage
 	Repaired      int64 // shards made whole
 
+	Reshaped int64 // contents that were written anew in another code
+
 	Scrubs     int64         // passes that the store ran by itself, to their end
 	ScrubBytes int64         // read by these and others
 	ScrubDone  float64       // how far the deep pass is that is under way, 0 to 1
@@ -61,7 +63,7 @@ type Stats struct {
 
 type counters struct {
 	puts, putBytes, readBytes, cacheHits, reconstructed, hedged, damaged, repaired atomic.Int64
-	scrubs, scrubBytes                                                             atomic.Int64
+	reshaped, scrubs, scrubBytes                                                   atomic.Int64
 }
 
 // Stats returns the totals since the store was opened.
@@ -69,7 +71,7 @@ func (s *Store) Stats() Stats {
 	c := &s.stats
 	st := Stats{Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), ReadBytes: c.readBytes.Load(), CacheHits: c.cacheHits.Load(),
 		Reconstructed: c.reconstructed.Load(), Hedged: c.hedged.Load(), Damaged: c.damaged.Load(), Repaired: c.repaired.Load(),
-		Scrubs: c.scrubs.Load(), ScrubBytes: c.scrubBytes.Load()}
+		Reshaped: c.reshaped.Load(), Scrubs: c.scrubs.Load(), ScrubBytes: c.scrubBytes.Load()}
 	s.scrubs.mu.Lock()
 	defer s.scrubs.mu.Unlock()
 	if p := s.scrubs.kinds[1].now; p != nil {

@@ -75,6 +75,7 @@ type Store struct {
 	healing     extentLocks
 	collecting  turn
 	compacting  turn
+	reshaping   turn
 
 	stuckMu    sync.Mutex
 	stuckPacks map[UploadID]bool // with contents that could not be read
@@ -111,6 +112,7 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 	s.wg.Go(s.damage.run)
 	if !s.opts.Upkeep.Off {
 		s.wg.Go(s.scrubs.run)
+		s.wg.Go((&tender{s: s, pace: s.scrubs.pace.like()}).run)
 	}
 	return s, nil
 }
@@ -159,7 +161,7 @@ func newStore(opts Options) *Store {
 	s.mostExtents = maxExtents
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
 	s.repairNow, s.stuckPacks = make(chan struct{}, 1), map[UploadID]bool{}
-	s.packing, s.repairing, s.collecting, s.compacting = newTurn(), newTurn(), newTurn(), newTurn()
+	s.packing, s.repairing, s.collecting, s.compacting, s.reshaping = newTurn(), newTurn(), newTurn(), newTurn(), newTurn()
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
 	s.scrubs = newScrubber(s, newPacer(s, opts.Upkeep.Rate, true))
 	return s

@@ -25,6 +25,10 @@ type Upkeep struct {
 	Quick time.Duration
 	Deep  time.Duration
 
+	// NoReshape leaves what was put in a narrower code, while backends were missing, to
+	// Store.Reshape once they are back.
+	NoReshape bool
+
 	// Rate bounds the bytes of all this together that are read in a second, 32 MiB.
 	// Negative: nothing does.
 	Rate int64

@@ -225,6 +225,7 @@ func (b *Batch) count() {
 			b.s.repairSoon(p.Extents)
 		}
 	}
+	b.s.churn.packed(b.packs, len(b.cmds))
 	b.s.repairSoon(b.packs)
 }
 

@@ -24,7 +24,8 @@ const (
 
 // CompactOptions says how to compact.
 type CompactOptions struct {
-	DryRun bool // only report
+	DryRun bool  // only report
+	Rate   int64 // bounds the bytes read in a second, 0 does not
 }
 
 // CompactReport says what a compaction did, or would do.
@@ -37,6 +38,12 @@ type CompactReport struct {
 	Contents int64 // that moved
 	Moved    int64 // bytes of them
 	Failed   int64 // contents that could not be read, and stay where they are
+
+	// Stored are the bytes that everything takes on the backends, about: parity, tables,
+	// waste, and what waits for the end of its grace. Live are those that versions refer
+	// to, each content counted once. Both are as of the beginning.
+	Stored int64
+	Live   int64
 }
 
 // Compact puts the contents of small packs, and of those of which half is referred to no
@@ -48,7 +55,11 @@ type CompactReport struct {
 // leaves a pack that nothing names. The old packs are condemned by the record, and stay for
 // readers and for their grace.
 func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport, error) {
-	c := &compaction{s: s, ctx: ctx}
+	return s.compact(ctx, opts, newPacer(s, opts.Rate, false))
+}
+
+func (s *Store) compact(ctx context.Context, opts CompactOptions, pace *pacer) (CompactReport, error) {
+	c := &compaction{s: s, ctx: ctx, pace: pace}
 	if err := s.writable(); err != nil {
 		return c.rep, err
 	}
@@ -60,6 +71,8 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 	if err != nil {
 		return c.rep, fmt.Errorf("compact: %w", err)
 	}
+	s.stats.stored.Store(c.rep.Stored)
+	s.stats.live.Store(c.rep.Live)
 	for _, code := range slices.SortedFunc(maps.Keys(plans), func(a, b erasure.Code) int { return a.K*256 + a.M - b.K*256 - b.M }) {
 		packs := worth(plans[code])
 		if opts.DryRun {
@@ -128,7 +141,10 @@ func (c *compaction) plan() (map[erasure.Code][]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u.State != UploadLive || u.Extents != 1 || c.s.stuck(u.ID) || c.n == mostCandidates {
+		if err := c.space(&u); err != nil {
+			return nil, err
+		}
+		if u.State != UploadLive || u.Extents != 1 || c.s.stuck(u.ID) {
 			continue
 		}
 		if err := c.consider(u, plans); err != nil {
@@ -154,8 +170,9 @@ func (c *compaction) consider(u Upload, plans map[erasure.Code][]candidate) erro
 	c.rep.Packs++
 	c.rep.Bytes += e.Length
 	c.rep.Waste += p.frees
+	c.rep.Live += p.need - p.lines
 	code := policy.code(c.s.registered())
-	if p.puts == 0 || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
+	if p.puts == 0 || c.n == mostCandidates || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
 		return nil
 	}
 	if c.s.code(c.ctx, policy) != code {
@@ -370,6 +387,7 @@ func (w *repacker) end() error {
 	}
 	w.c.rep.Written++
 	w.c.rep.Contents += int64(res[0].Number)
+	s.stats.compacted.Add(int64(res[0].Number))
 	for _, m := range moved {
 		w.c.rep.Moved += m.Size
 	}

@@ -180,6 +180,7 @@ func (s *Store) packContents(ctx context.Context, b *inlineBatch) (err error) {
 	if err != nil && !errors.Is(err, ErrUncertain) {
 		s.discard(w.extents)
 	}
+	s.churn.packed(w.extents, len(b.members))
 	return err
 }
 

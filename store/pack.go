@@ -254,6 +254,7 @@ func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) (ou
 		s.stats.putBytes.Add(items[i].put.Size)
 	}
 	s.stats.puts.Add(int64(len(items)))
+	s.churn.packed(w.extents, len(items))
 	s.repairSoon(w.extents)
 	return outs, nil
 }

@@ -55,6 +55,11 @@ type Stats struct {
 
 	Reshaped int64 // contents that were written anew in another code
 
+	Compactions int64 // that the store ran by itself, to their end
+	Compacted   int64 // contents that these and others moved
+	SpaceStored int64 // bytes on the backends and
+	SpaceLive   int64 // bytes of content, as the last compaction has them; 0: there was none
+
 	Scrubs     int64         // passes that the store ran by itself, to their end
 	ScrubBytes int64         // read by these and others
 	ScrubDone  float64       // how far the deep pass is that is under way, 0 to 1
@@ -63,7 +68,7 @@ type Stats struct {
 
 type counters struct {
 	puts, putBytes, readBytes, cacheHits, reconstructed, hedged, damaged, repaired atomic.Int64
-	reshaped, scrubs, scrubBytes                                                   atomic.Int64
+	reshaped, scrubs, scrubBytes, compactions, compacted, stored, live             atomic.Int64
 }
 
 // Stats returns the totals since the store was opened.
@@ -71,6 +76,7 @@ func (s *Store) Stats() Stats {
 	c := &s.stats
 	st := Stats{Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), ReadBytes: c.readBytes.Load(), CacheHits: c.cacheHits.Load(),
 		Reconstructed: c.reconstructed.Load(), Hedged: c.hedged.Load(), Damaged: c.damaged.Load(), Repaired: c.repaired.Load(),
+		Compactions: c.compactions.Load(), Compacted: c.compacted.Load(), SpaceStored: c.stored.Load(), SpaceLive: c.live.Load(),
 		Reshaped: c.reshaped.Load(), Scrubs: c.scrubs.Load(), ScrubBytes: c.scrubBytes.Load()}
 	s.scrubs.mu.Lock()
 	defer s.scrubs.mu.Unlock()

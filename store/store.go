@@ -61,6 +61,7 @@ type Store struct {
 	damage   *damageLog
 	pins     pins
 	stats    counters
+	churn    churn
 	busy     atomic.Uint64 // goes up with what is read and put: see pacer
 	scrubs   *scrubber
 	log      *slog.Logger

@@ -29,6 +29,10 @@ type Upkeep struct {
 	// Store.Reshape once they are back.
 	NoReshape bool
 
+	// NoCompact leaves small packs, and what of packs is referred to no more, to
+	// Store.Compact.
+	NoCompact bool
+
 	// Rate bounds the bytes of all this together that are read in a second, 32 MiB.
 	// Negative: nothing does.
 	Rate int64

@@ -17,9 +17,6 @@ import (
 // next report, be it of a quick pass or a deep one.
 func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
 	rep, err := s.eng.Scrub(ctx, opts)
-	if err == nil && opts.Deep {
-		err = s.scrubLog(ctx, &rep.Log)
-	}
 	if err == nil {
 		rep.Log.Repaired, err = s.reportLogRepairs(ctx)
 	}

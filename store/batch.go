@@ -187,7 +187,9 @@ func (b *Batch) Commit() (res []Result, err error) {
 	first := len(rec.Commands)
 	rec.Commands = append(rec.Commands, b.cmds...)
 	last := len(rec.Commands)
-	rec.Commands = b.mark(rec.Commands)
+	marks := b.marks()
+	few := min(len(marks), mostMarks) // the record holds what the batch does, and little more
+	rec.Commands = append(rec.Commands, marks[:few]...)
 	res, err = b.s.cat.Commit(b.ctx, rec)
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
@@ -201,11 +203,21 @@ func (b *Batch) Commit() (res []Result, err error) {
 		}
 	}
 	b.count()
+	for marks = marks[few:]; len(marks) > 0; marks = marks[few:] {
+		few = min(len(marks), reportBytes/32)
+		if _, err := b.s.cat.Commit(b.ctx, Record{Each: true, Commands: marks[:few]}); err != nil {
+			b.s.log.Warn("contents that are in a narrower code than they should stay so until all are reshaped", "uploads", len(marks), "err", err)
+			break
+		}
+	}
 	return res[first:last], nil
 }
 
-// mark appends commands that mark the uploads which are in a narrower code than they should.
-func (b *Batch) mark(commands []Command) []Command {
+// mostMarks is how many uploads a batch marks in its own record.
+const mostMarks = 256
+
+// marks returns commands that mark the uploads which are in a narrower code than they should.
+func (b *Batch) marks() (commands []Command) {
 	marked := map[UploadID]bool{}
 	for _, c := range b.cmds {
 		if p, ok := c.(Put); ok && !marked[p.Upload] {

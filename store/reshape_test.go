@@ -373,3 +373,17 @@ func TestReshapeCutOff(t *testing.T) { // R6
 	r.reads(a, content(1, 2*miB+9))
 	r.reads(b, content(2, 700_000))
 }
+
+// A batch of many streams that are narrow is marked in full, in records of bounded size.
+func TestReshapeBatchOfMany(t *testing.T) {
+	r := newRig(t, 4, coded(2, 2, miB))
+	r = r.without(off(coded(2, 2, miB)), 2)
+	b := r.NewBatch(t.Context())
+	for i := range 270 {
+		require.NoError(t, b.Put(fmt.Sprint(i), bytes.NewReader(content(uint64(i), store.MaxSmall+1)), store.PutOptions{Expect: store.AnyVersion}))
+	}
+	res, err := b.Commit()
+	require.NoError(t, err)
+	require.Len(t, res, 270)
+	require.Equal(t, 270, r.marks())
+}

@@ -76,7 +76,7 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	if opts.Progress != nil {
 		c.tick = func() error { opts.Progress(c.rep); return nil }
 	}
-	err := c.run(ctx)
+	err := c.all(ctx)
 	if err == nil {
 		err = s.scrubs.ended(ctx, c, true)
 	}
@@ -105,6 +105,16 @@ type scrub struct {
 func newScrub(s *Store, opts ScrubOptions, pace *pacer) *scrub {
 	now := time.Now()
 	return &scrub{s: s, opts: opts, rep: ScrubReport{Deep: opts.Deep}, sure: ScrubReport{Deep: opts.Deep}, pace: pace, began: now, since: now}
+}
+
+// all goes from the cursor to the end, and looks at the commit log too.
+func (c *scrub) all(ctx context.Context) error {
+	err := c.run(ctx)
+	if err == nil && c.opts.Deep && c.s.opts.ScrubLog != nil {
+		c.rep.Log, err = c.s.opts.ScrubLog(ctx)
+		c.settle()
+	}
+	return err
 }
 
 // run goes from the cursor to the end.

@@ -150,22 +150,22 @@ func (k *scrubber) next() (first *scrubKind) {
 
 // pass runs one pass, or goes on with one.
 func (k *scrubber) pass(ctx context.Context, kind *scrubKind) {
+	if k.asked(kind) {
+		return
+	}
 	c := k.begin(kind)
 	if f := k.s.opts.Events.ScrubBegan; f != nil {
 		f(*c.progress())
 	}
 	c.tick = func() error { return k.tick(ctx, kind, c) }
-	err := c.run(ctx)
-	if err == nil && kind.deep && k.s.opts.ScrubLog != nil {
-		c.rep.Log, err = k.s.opts.ScrubLog(ctx)
-		c.settle()
-	}
+	err := c.all(ctx)
 	if err == nil {
 		err = k.ended(ctx, c, false)
 	}
 	now := time.Now()
-	if kind.due = c.began.Add(jitter(kind.every)); kind.due.Before(now) { // it took longer than that
-		kind.due = now
+	// One that takes longer than the time between two leaves as much to the other kind.
+	if kind.due = c.began.Add(jitter(kind.every)); kind.due.Before(now.Add(now.Sub(c.since))) {
+		kind.due = now.Add(now.Sub(c.since))
 	}
 	if err != nil {
 		kind.due = now.Add(scrubRetry)
@@ -181,6 +181,21 @@ func (k *scrubber) pass(ctx context.Context, kind *scrubKind) {
 		p.Ended, p.Done = now, 1
 		f(*p)
 	}
+}
+
+// asked reports whether somebody asked for a pass since this one was planned: then it is due
+// later.
+func (k *scrubber) asked(kind *scrubKind) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if kind.now != nil || kind.last == nil {
+		return false
+	}
+	if since := time.Since(kind.last.Began); since < 0 || since >= kind.every*9/10 {
+		return false
+	}
+	kind.due = kind.last.Began.Add(jitter(kind.every))
+	return true
 }
 
 // begin returns the pass that was not ended, or a new one.

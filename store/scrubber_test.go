@@ -424,3 +424,65 @@ func TestScrubStateIsSmall(t *testing.T) {
 	require.EqualValues(t, int64(len(rep.Lost)), int64(len(last.Lost))+last.LostMore)
 	require.NotEmpty(t, last.Lost)
 }
+
+// Close ends a pass that waits for a backend which does not answer.
+func TestCloseEndsAScrubThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, kept(store.Upkeep{}, coded(2, 1, miB)))
+		for i := range 5 {
+			r.put(fmt.Sprint(i), content(uint64(i), 300_000))
+		}
+		hang := make(chan struct{})
+		r.mems[1].SetFault(func(op mem.Op) *mem.Fault {
+			if op.Kind == mem.Open {
+				<-hang
+			}
+			return nil
+		})
+		time.Sleep(time.Minute + time.Second)
+		began := time.Now()
+		require.NoError(t, r.Close())
+		require.LessOrEqual(t, time.Since(began), 3*time.Second)
+		close(hang)
+	})
+}
+
+// A pass that somebody asked for is as good as one that the store would have run.
+func TestScrubNotTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, kept(store.Upkeep{Quick: -1}, coded(2, 1, miB)))
+		r.put("x", content(1, 300_000))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.EqualValues(t, 1, r.Stats().Scrubs)
+		time.Sleep(25 * 24 * time.Hour)
+		_, err := r.Scrub(t.Context(), store.ScrubOptions{Deep: true})
+		require.NoError(t, err)
+		time.Sleep(25 * 24 * time.Hour)
+		require.EqualValues(t, 1, r.Stats().Scrubs)
+		time.Sleep(10 * 24 * time.Hour)
+		synctest.Wait()
+		require.EqualValues(t, 2, r.Stats().Scrubs)
+	})
+}
+
+// Quick passes come between the extents of a deep one, and do not keep it from its end,
+// however long they take.
+func TestQuickScrubsBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, kept(store.Upkeep{Quick: time.Minute}, coded(2, 1, miB)))
+		for i := range 100 {
+			r.put(fmt.Sprint(i), content(uint64(i), 300_000))
+		}
+		r.slow(2 * time.Second)
+		time.Sleep(9 * time.Minute)
+		st := r.status()
+		require.NotNil(t, st.QuickLast)
+		require.NotNil(t, st.DeepNow)
+		for range 40 {
+			time.Sleep(time.Minute)
+		}
+		require.NotNil(t, r.status().DeepLast)
+		require.Greater(t, r.Stats().Scrubs, int64(3))
+	})
+}

@@ -37,8 +37,8 @@ type Options struct {
 
 	Upkeep Upkeep
 
-	// ScrubLog is called at the end of each deep pass in the background: who keeps the
-	// commit log looks at that too. Nil: nobody does.
+	// ScrubLog is called at the end of each deep pass: who keeps the commit log looks at
+	// that too. Nil: nobody does.
 	ScrubLog func(ctx context.Context) (LogReport, error)
 
 	Events Events

@@ -28,7 +28,7 @@ const mib = 1 << 20
 // crashOptions are those of a store in memory, with a log of small segments, no
 // grace, and extents and a code that keep the number of file operations low.
 func crashOptions(fsys durable.FS, dirs int) blockframe.Options {
-	o := blockframe.Options{Grace: -1, SlabBytes: 8 * mib, CacheBytes: -1,
+	o := blockframe.Options{Grace: -1, SlabBytes: 8 * mib, CacheBytes: -1, Upkeep: blockframe.Upkeep{Off: true},
 		Policies: []blockframe.Policy{{Name: "small-extents", Extent: mib, Code: blockframe.Code{K: 2, M: 1}, Fragile: true, PerBackend: 3}}}
 	for i := range dirs {
 		o.Dirs = append(o.Dirs, fmt.Sprintf("/d%d", i))

@@ -17,9 +17,6 @@ import (
 // next report, be it of a quick pass or a deep one.
 func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
 	rep, err := s.eng.Scrub(ctx, opts)
-	if err == nil && opts.Deep {
-		err = s.scrubLog(ctx, &rep.Log)
-	}
 	if err == nil {
 		rep.Log.Repaired, err = s.reportLogRepairs(ctx)
 	}
@@ -39,6 +36,11 @@ func (s *Store) scrubLog(ctx context.Context, rep *store.LogReport) error {
 	return nil
 }
 
+// ScrubStatus returns the last passes of scrub that ended, and those that the store runs by
+// itself and are under way: what they found, on which disks and in which objects. Another
+// process may have run them.
+func (s *Store) ScrubStatus(ctx context.Context) (ScrubStatus, error) { return s.eng.ScrubStatus(ctx) }
+
 // Repair makes whole what reads and scrubs have found damaged so far.
 func (s *Store) Repair(ctx context.Context) (RepairReport, error) { return s.eng.Repair(ctx) }
 
@@ -57,6 +59,14 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport
 // packs go with Collect, once their grace is over.
 func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport, error) {
 	return s.eng.Compact(ctx, opts)
+}
+
+// Reshape writes anew, in the code of their policy, contents that are in another one: what was
+// put while disks were missing, which an open store does by itself once they are back, and on
+// demand what was put under policies that were changed since. The old shards go with Collect,
+// once their grace is over.
+func (s *Store) Reshape(ctx context.Context, opts ReshapeOptions) (ReshapeReport, error) {
+	return s.eng.Reshape(ctx, opts)
 }
 
 // Survival returns what a version can lose and still be read, by what is known: damage

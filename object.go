@@ -141,6 +141,9 @@ func (s *Store) Delete(ctx context.Context, name string, opts DeleteOptions) err
 	}
 	for {
 		res, err := s.change(ctx, "purge", name, catalog.Purge{Name: name, Version: opts.Version, All: opts.All})
+		if err == nil {
+			s.eng.Purged(1) // at least
+		}
 		if err != nil || !opts.All || res.Number == 0 {
 			return err
 		}

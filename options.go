@@ -73,6 +73,11 @@ type Options struct {
 	// NoRepair leaves damage that is found to Repair and Scrub.
 	NoRepair bool
 
+	// Upkeep is what the store does by itself while it is open: it looks at everything
+	// that it keeps, now and then. The zero value is good; set Upkeep.Off in programs that
+	// open a store for one thing and close it.
+	Upkeep Upkeep
+
 	// Events are called as things happen.
 	Events Events
 

@@ -181,7 +181,10 @@ func (s *Store) disk(o *Options, r catalog.Backend) disk {
 func (s *Store) run(ctx context.Context, o *Options) (err error) {
 	opts := store.Options{StoreID: s.homes.storeID(), Catalog: s.cat, Policies: s.policies,
 		SlabBytes: o.SlabBytes, CacheBytes: o.CacheBytes, WriteAll: o.WriteAll, NoRepair: o.NoRepair, Events: o.Events, Logger: s.log,
-		PackAfter: o.pause, Paths: map[BackendID]string{}}
+		PackAfter: o.pause, Paths: map[BackendID]string{}, Upkeep: o.Upkeep, ScrubLog: func(ctx context.Context) (rep store.LogReport, err error) {
+			err = s.scrubLog(ctx, &rep)
+			return rep, err
+		}}
 	for _, d := range s.disks {
 		if d.path != "" {
 			opts.Paths[d.id] = d.path

@@ -75,6 +75,16 @@ type (
 	// fields.
 	Survival = store.Survival
 
+	// ScrubStatus is how far the passes of scrub are. See store.ScrubStatus for its fields.
+	ScrubStatus = store.ScrubStatus
+
+	// Upkeep says what a store does by itself while it is open. See store.Upkeep for its
+	// fields.
+	Upkeep = store.Upkeep
+
+	// ScrubPass is a pass of scrub. See store.ScrubPass for its fields and methods.
+	ScrubPass = store.ScrubPass
+
 	// RepairReport is what Store.Repair did. See store.RepairReport for its fields and
 	// methods.
 	RepairReport = store.RepairReport
@@ -84,6 +94,12 @@ type (
 
 	// CompactReport is what Store.Compact did. See store.CompactReport for its fields.
 	CompactReport = store.CompactReport
+
+	// ReshapeOptions says what Store.Reshape reshapes. See store.ReshapeOptions for its fields.
+	ReshapeOptions = store.ReshapeOptions
+
+	// ReshapeReport is what Store.Reshape did. See store.ReshapeReport for its fields.
+	ReshapeReport = store.ReshapeReport
 
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.

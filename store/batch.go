@@ -23,6 +23,7 @@ type Batch struct {
 	slabs   *slabs // memory of packs under way: they wait for the caller, who may wait for the store's
 	known   proofs
 	pinned  []UploadID
+	upkeep  bool // the store writes it by itself
 	err     error
 	ended   bool
 }
@@ -137,7 +138,7 @@ func (b *Batch) beginPack(c erasure.Code) {
 	if n := packStripes * stripeBytes(c); b.slabs == nil || b.slabs.budget < n {
 		b.slabs = newBudget(n)
 	}
-	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}, slabs: b.slabs}
+	ref := stream{upload: k.upload, kind: KindPack, code: c, size: -1, pack: &k.index, policy: Policy{PerBackend: b.s.perBackend(c)}, slabs: b.slabs, upkeep: b.upkeep}
 	stop := context.AfterFunc(b.ctx, func() { pw.CloseWithError(b.ctx.Err()) })
 	go func() {
 		defer close(k.done)
@@ -185,6 +186,10 @@ func (b *Batch) Commit() (res []Result, err error) {
 	}
 	first := len(rec.Commands)
 	rec.Commands = append(rec.Commands, b.cmds...)
+	last := len(rec.Commands)
+	marks := b.marks()
+	few := min(len(marks), mostMarks) // the record holds what the batch does, and little more
+	rec.Commands = append(rec.Commands, marks[:few]...)
 	res, err = b.s.cat.Commit(b.ctx, rec)
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
@@ -194,11 +199,34 @@ func (b *Batch) Commit() (res []Result, err error) {
 	}
 	for i := range res {
 		if res[i].Err != nil {
-			return res[first:], res[i].Err
+			return res[first:last], res[i].Err
 		}
 	}
 	b.count()
-	return res[first:], nil
+	for marks = marks[few:]; len(marks) > 0; marks = marks[few:] {
+		few = min(len(marks), reportBytes/32)
+		if _, err := b.s.cat.Commit(b.ctx, Record{Each: true, Commands: marks[:few]}); err != nil {
+			b.s.log.Warn("contents that are in a narrower code than they should stay so until all are reshaped", "uploads", len(marks), "err", err)
+			break
+		}
+	}
+	return res[first:last], nil
+}
+
+// mostMarks is how many uploads a batch marks in its own record.
+const mostMarks = 256
+
+// marks returns commands that mark the uploads which are in a narrower code than they should.
+func (b *Batch) marks() (commands []Command) {
+	marked := map[UploadID]bool{}
+	for _, c := range b.cmds {
+		if p, ok := c.(Put); ok && !marked[p.Upload] {
+			n := len(commands)
+			commands = b.s.mark(commands, &p, p.Code)
+			marked[p.Upload] = len(commands) > n
+		}
+	}
+	return commands
 }
 
 // count adds the batch to the statistics.
@@ -209,6 +237,7 @@ func (b *Batch) count() {
 			b.s.repairSoon(p.Extents)
 		}
 	}
+	b.s.churn.packed(b.packs, len(b.cmds))
 	b.s.repairSoon(b.packs)
 }
 

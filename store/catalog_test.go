@@ -27,6 +27,7 @@ type tables struct {
 	repairs  map[row]store.Repair
 	dead     map[store.UploadID]bool
 	given    map[store.UploadID]bool // up
+	narrow   map[store.UploadID]bool
 	state    map[string][]byte
 	kept     map[store.UploadID]store.Kept
 	records  []store.Record // every record that was applied
@@ -46,7 +47,7 @@ var _ store.Catalog = (*tables)(nil)
 
 func newTables() *tables {
 	return &tables{names: map[string]store.Object{}, contents: map[store.ID]store.Content{}, extents: map[store.ExtentID]store.Extent{},
-		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, given: map[store.UploadID]bool{}, state: map[string][]byte{}, kept: map[store.UploadID]store.Kept{}}
+		repairs: map[row]store.Repair{}, dead: map[store.UploadID]bool{}, given: map[store.UploadID]bool{}, narrow: map[store.UploadID]bool{}, state: map[string][]byte{}, kept: map[store.UploadID]store.Kept{}}
 }
 
 // Commit applies a record. It holds the store to its limits: at most 1 MiB, and
@@ -117,6 +118,14 @@ func (c *tables) one(cmd store.Command) (r store.Result) {
 		r = c.pack(v)
 	case store.Repack:
 		r = c.repack(v)
+	case store.Narrow:
+		if r.Changed = c.narrow[v.Upload] != v.On; v.On {
+			c.narrow[v.Upload] = true
+		} else {
+			delete(c.narrow, v.Upload)
+		}
+	case store.Reshape:
+		r = c.reshape(v)
 	case store.Kill:
 		c.dead[v.Upload] = c.dead[v.Upload] || !c.referred(v.Upload)
 		r.Changed = c.dead[v.Upload]
@@ -182,7 +191,7 @@ func (c *tables) put(p store.Put) (r store.Result) {
 		}
 		c.contents[p.ID] = n
 	}
-	obj := store.Object{Name: p.Name, Version: old.Version + 1, ID: p.ID, Size: p.Size, Attr: p.Attr, Policy: p.Policy, Upload: p.Upload}
+	obj := store.Object{Name: p.Name, Inode: cmp.Or(old.Inode, uint64(len(c.names))+1), Version: old.Version + 1, ID: p.ID, Size: p.Size, Attr: p.Attr, Policy: p.Policy, Upload: p.Upload}
 	c.names[p.Name] = obj
 	return store.Result{Object: obj, Changed: true}
 }
@@ -226,6 +235,34 @@ func (c *tables) repack(v store.Repack) (r store.Result) {
 		r.Changed = true
 	}
 	return r
+}
+
+func (c *tables) reshape(v store.Reshape) (r store.Result) {
+	for _, e := range v.Extents {
+		if r.Err = c.add(e); r.Err != nil {
+			return r
+		}
+	}
+	c.given[v.Upload] = true
+	code, missing := v.Extents[0].Code, false
+	for _, e := range c.extents {
+		for _, s := range e.Shards {
+			missing = missing || e.Upload == v.Upload && s.Missing
+		}
+	}
+	k := c.contents[v.ID]
+	if k.Upload == v.From && k.Size == v.Size && k.Refs > 0 && !missing && (k.Code.M <= code.M || k.Refs == v.Refs) {
+		k.Upload, k.Offset, k.Code, r.Changed = v.Upload, 0, code, true
+		c.contents[v.ID] = k
+	}
+	return r
+}
+
+// Narrow yields what is marked.
+func (c *tables) Narrow(context.Context) iter.Seq2[store.UploadID, error] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return all(slices.SortedFunc(maps.Keys(c.narrow), func(a, b store.UploadID) int { return slices.Compare(a[:], b[:]) }))
 }
 
 func (c *tables) referred(id store.UploadID) bool {

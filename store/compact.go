@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/blockframe/blockframe/erasure"
 )
@@ -23,7 +24,8 @@ const (
 
 // CompactOptions says how to compact.
 type CompactOptions struct {
-	DryRun bool // only report
+	DryRun bool  // only report
+	Rate   int64 // bounds the bytes read in a second, 0 does not
 }
 
 // CompactReport says what a compaction did, or would do.
@@ -36,6 +38,12 @@ type CompactReport struct {
 	Contents int64 // that moved
 	Moved    int64 // bytes of them
 	Failed   int64 // contents that could not be read, and stay where they are
+
+	// Stored are the bytes that everything takes on the backends, about: parity, tables,
+	// waste, and what waits for the end of its grace. Live are those that versions refer
+	// to, each content counted once. Both are as of the beginning.
+	Stored int64
+	Live   int64
 }
 
 // Compact puts the contents of small packs, and of those of which half is referred to no
@@ -47,7 +55,11 @@ type CompactReport struct {
 // leaves a pack that nothing names. The old packs are condemned by the record, and stay for
 // readers and for their grace.
 func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport, error) {
-	c := &compaction{s: s, ctx: ctx}
+	return s.compact(ctx, opts, newPacer(s, opts.Rate, false))
+}
+
+func (s *Store) compact(ctx context.Context, opts CompactOptions, pace *pacer) (CompactReport, error) {
+	c := &compaction{s: s, ctx: ctx, pace: pace}
 	if err := s.writable(); err != nil {
 		return c.rep, err
 	}
@@ -59,6 +71,8 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 	if err != nil {
 		return c.rep, fmt.Errorf("compact: %w", err)
 	}
+	s.stats.stored.Store(c.rep.Stored)
+	s.stats.live.Store(c.rep.Live)
 	for _, code := range slices.SortedFunc(maps.Keys(plans), func(a, b erasure.Code) int { return a.K*256 + a.M - b.K*256 - b.M }) {
 		packs := worth(plans[code])
 		if opts.DryRun {
@@ -74,19 +88,21 @@ func (s *Store) Compact(ctx context.Context, opts CompactOptions) (CompactReport
 
 // compaction is one pass.
 type compaction struct {
-	s   *Store
-	ctx context.Context
-	rep CompactReport
-	n   int // candidates
+	s    *Store
+	ctx  context.Context
+	rep  CompactReport
+	pace *pacer
+	n    int // candidates
 }
 
 // candidate is a pack that might be emptied.
 type candidate struct {
 	upload UploadID
-	need   int64 // bytes that its contents and their lines will take
-	frees  int64 // bytes that nothing refers to
-	puts   int   // contents
-	lines  int64 // bytes of their lines
+	need   int64  // bytes that its contents and their lines will take
+	frees  int64  // bytes that nothing refers to
+	puts   int    // contents
+	name   string // of one
+	lines  int64  // bytes of their lines
 }
 
 // large reports whether a pack of that is as large as packs are made, or near it.
@@ -125,7 +141,10 @@ func (c *compaction) plan() (map[erasure.Code][]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u.State != UploadLive || u.Extents != 1 || c.s.stuck(u.ID) || c.n == mostCandidates {
+		if err := c.space(&u); err != nil {
+			return nil, err
+		}
+		if u.State != UploadLive || u.Extents != 1 || c.s.stuck(u.ID) {
 			continue
 		}
 		if err := c.consider(u, plans); err != nil {
@@ -144,31 +163,47 @@ func (c *compaction) consider(u Upload, plans map[erasure.Code][]candidate) erro
 	if err != nil {
 		return err
 	}
-	code, will, p := erasure.Code{}, packIndex{}, candidate{upload: u.ID}
-	for m, err := range c.members(&e) {
+	policy, p, err := c.measure(&e)
+	if err != nil {
+		return err
+	}
+	c.rep.Packs++
+	c.rep.Bytes += e.Length
+	c.rep.Waste += p.frees
+	c.rep.Live += p.need - p.lines
+	code := policy.code(c.s.registered())
+	if p.puts == 0 || c.n == mostCandidates || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
+		return nil
+	}
+	if c.s.code(c.ctx, policy) != code {
+		return nil // backends are missing: what is written now would have to be written again
+	}
+	plans[code] = append(plans[code], p)
+	c.n++
+	return nil
+}
+
+// measure looks at what is in a pack, and returns the policy of the first content.
+func (c *compaction) measure(e *Extent) (policy Policy, p candidate, err error) {
+	will := packIndex{}
+	p.upload = e.Upload
+	for m, err := range c.members(e) {
 		if err != nil {
-			return err
+			return policy, p, err
 		}
-		if code.K == 0 {
-			code = c.s.code(c.ctx, Choose(c.s.opts.Policies(), m.names[0].Name, m.Size))
+		if p.puts == 0 {
+			p.name = m.names[0].Name
+			policy = Choose(c.s.opts.Policies(), p.name, m.Size)
 		}
 		will.at += m.Size
-		will.name(u.ID, m.Member, m.names)
+		will.name(e.Upload, m.Member, m.names)
 		p.puts++
 		p.lines += int64(len(will.lines))
 		will.lines = will.lines[:0]
 	}
 	p.need = will.at + p.lines
 	p.frees = max(0, e.Length-p.need)
-	c.rep.Packs++
-	c.rep.Bytes += e.Length
-	c.rep.Waste += p.frees
-	if p.puts == 0 || code.M < e.Code.M || p.large() && p.frees < e.Length/2 {
-		return nil
-	}
-	plans[code] = append(plans[code], p)
-	c.n++
-	return nil
+	return policy, p, nil
 }
 
 // packMember is a content in a pack, with versions that refer to it.
@@ -209,6 +244,7 @@ func (c *compaction) move(code erasure.Code, packs []candidate) error {
 		code = erasure.Code{K: 1, M: code.M}
 	}
 	w := &repacker{c: c, code: code, batch: c.s.NewBatch(c.ctx)}
+	w.batch.upkeep = true
 	defer w.batch.Abort()
 	for i := range packs {
 		e, err := c.s.cat.ExtentAt(c.ctx, packs[i].upload, 0)
@@ -305,9 +341,18 @@ func (c *compaction) readAll(m *packMember) ([]byte, error) {
 		return nil, err
 	}
 	defer rd.Close()
+	rd.upkeep = true
+	began := time.Now()
 	var b bytes.Buffer
 	b.Grow(int(m.Size))
 	if _, err := io.Copy(&b, rd); err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	if err := c.pace.take(c.ctx, m.Size); err != nil {
+		return nil, err
+	}
+	if err := c.pace.rest(c.ctx, took); err != nil {
 		return nil, err
 	}
 	if sum(b.Bytes()) != m.ID { // what is written will be the only copy
@@ -322,10 +367,8 @@ func (w *repacker) end() error {
 	if err := b.endPack(); err != nil || len(b.packs) == 0 {
 		return err
 	}
-	for _, sh := range b.packs[0].Shards {
-		if sh.Missing { // what is whole is not given up for it
-			return fmt.Errorf("%w: backend %v did not take its shard of a pack", ErrUnavailable, sh.Backend)
-		}
+	if err := whole(b.packs); err != nil {
+		return err
 	}
 	moved := w.moved
 	w.moved = nil
@@ -344,6 +387,7 @@ func (w *repacker) end() error {
 	}
 	w.c.rep.Written++
 	w.c.rep.Contents += int64(res[0].Number)
+	s.stats.compacted.Add(int64(res[0].Number))
 	for _, m := range moved {
 		w.c.rep.Moved += m.Size
 	}

@@ -31,6 +31,8 @@ func (r *rig) packed(name string, sizes ...int) (objs []store.Object) {
 // drop takes the one reference to a content away.
 func (r *rig) drop(objs ...store.Object) {
 	r.t.Helper()
+	r.cat.mu.Lock()
+	defer r.cat.mu.Unlock()
 	for _, o := range objs {
 		k := r.cat.contents[o.ID]
 		k.Refs--
@@ -67,7 +69,8 @@ func TestCompactWaste(t *testing.T) {
 	rep := r.compact()
 	require.Equal(t, dry.Waste, rep.Waste)
 	require.Greater(t, rep.Waste, int64(13*50_000))
-	rep.Waste, rep.Bytes = 0, 0
+	require.EqualValues(t, 27*50_000, rep.Live)
+	rep.Waste, rep.Bytes, rep.Live, rep.Stored = 0, 0, 0, 0
 	require.Equal(t, store.CompactReport{Packs: 2, Emptied: 1, Written: 1, Contents: 7, Moved: 7 * 50_000}, rep)
 	for i, o := range stay {
 		require.NotEqual(t, old.ID, r.extents(o)[0].ID)

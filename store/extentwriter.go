@@ -105,6 +105,9 @@ func (w *extentWriter) fill(ctx context.Context, in *lookahead) error {
 			sl.release()
 			return err
 		}
+		if !w.ref.upkeep {
+			w.s.busy.Add(1)
+		}
 		w.e.Length += int64(j.bytes)
 		w.send(j)
 		if !full {

@@ -101,7 +101,7 @@ func (s *Store) PackInline(ctx context.Context) error {
 		code := s.wide(ctx, &in)
 		b := batches[code]
 		if b == nil {
-			b = &inlineBatch{upload: newUploadID(), wide: code}
+			b = &inlineBatch{upload: newUploadID(), wide: code, policy: Choose(s.opts.Policies(), in.Names[0].Name, in.Content.Size)}
 			batches[code] = b
 		}
 		b.add(&in)
@@ -123,7 +123,8 @@ func (s *Store) PackInline(ctx context.Context) error {
 // inlineBatch is what goes into one pack: of the names no more than the lines.
 type inlineBatch struct {
 	upload  UploadID
-	wide    erasure.Code // of the policy
+	policy  Policy       // of the first content
+	wide    erasure.Code // of it, or less while backends are missing
 	copies  int          // that the contents should have besides the first
 	members []Member
 	content []io.Reader
@@ -168,10 +169,18 @@ func (s *Store) packContents(ctx context.Context, b *inlineBatch) (err error) {
 		return err
 	}
 	// A crash here leaves a pack that nothing names, and the contents in the log.
-	err = s.commitOne(ctx, Pack{Extent: w.extents[0], Members: b.members})
+	commands := []Command{Pack{Extent: w.extents[0], Members: b.members}}
+	if s.narrower(b.policy, code) {
+		commands = append(commands, Narrow{Upload: b.upload, On: true})
+	}
+	res, err := s.cat.Commit(ctx, Record{Each: true, Commands: commands})
+	if err == nil {
+		err = res[0].Err
+	}
 	if err != nil && !errors.Is(err, ErrUncertain) {
 		s.discard(w.extents)
 	}
+	s.churn.packed(w.extents, len(b.members))
 	return err
 }
 

@@ -58,6 +58,7 @@ func (c *shelf) Extents(context.Context, ExtentID) iter.Seq2[Extent, error] { re
 func (c *shelf) Uploads(context.Context, UploadID) iter.Seq2[Upload, error] { return none[Upload] }
 func (c *shelf) Repairs(context.Context) iter.Seq2[Repair, error]           { return none[Repair] }
 func (c *shelf) Inline(context.Context) iter.Seq2[Inline, error]            { return none[Inline] }
+func (c *shelf) Narrow(context.Context) iter.Seq2[UploadID, error]          { return none[UploadID] }
 func (c *shelf) Owners(context.Context, UploadID, int64, int64) iter.Seq2[Owner, error] {
 	return none[Owner]
 }

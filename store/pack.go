@@ -238,6 +238,9 @@ func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) (ou
 		s.suspect(ctx, &it.put, known)
 		rec.Commands = append(rec.Commands, it.put)
 	}
+	for n, i := len(rec.Commands), 0; len(rec.Commands) == n && i < len(items); i++ {
+		rec.Commands = s.mark(rec.Commands, &items[i].put, c)
+	}
 	res, err := s.cat.Commit(ctx, rec)
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
@@ -251,6 +254,7 @@ func (s *Store) putPack(ctx context.Context, c erasure.Code, items []*small) (ou
 		s.stats.putBytes.Add(items[i].put.Size)
 	}
 	s.stats.puts.Add(int64(len(items)))
+	s.churn.packed(w.extents, len(items))
 	s.repairSoon(w.extents)
 	return outs, nil
 }

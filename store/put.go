@@ -89,6 +89,7 @@ func (s *Store) admit(name string, opts PutOptions) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
+	s.busy.Add(1)
 	if !fs.ValidPath(name) || name == "." || len(name) > MaxName {
 		return fmt.Errorf("%w: %.100q is not the name of an object", fs.ErrInvalid, name)
 	}
@@ -228,7 +229,7 @@ func (s *Store) stageStream(ctx context.Context, name string, r io.Reader, opts 
 // looked whether the copy that the catalog would rather refer to can be relied on.
 func (s *Store) commitPut(ctx context.Context, p Put) (Object, error) {
 	s.suspect(ctx, &p, nil)
-	res, err := s.cat.Commit(ctx, Record{Commands: []Command{p}})
+	res, err := s.cat.Commit(ctx, Record{Each: true, Commands: s.mark([]Command{p}, &p, p.Code)})
 	if err != nil {
 		if !errors.Is(err, ErrUncertain) {
 			s.giveUp(p.Upload, p.Extents) // never proposed

@@ -155,6 +155,7 @@ func (a *readahead) start(c Content) (*fetch, error) {
 		r.s.open.put(x)
 		return nil, nil
 	}
+	r.busy()
 	n := min(sl.stripes, last-first)
 	f := &fetch{s: r.s, x: x, slab: sl, first: first, stripes: n, lo: pos,
 		hi: min(end, x.e.Offset+int64(first+n)*stripe), done: make(chan struct{})}

@@ -23,6 +23,8 @@ type Reader struct {
 	ctx context.Context
 	obj Object
 
+	upkeep bool // it reads for what the store does by itself
+
 	mu     sync.Mutex
 	c      Content
 	member []byte  // all of the content, once it was read out of a pack and proven
@@ -247,6 +249,7 @@ func (r *Reader) readBlock(p []byte, c Content, off int64) (int, error) {
 		r.s.stats.cacheHits.Add(1)
 		return copy(p, data[in:]), nil
 	}
+	r.busy()
 	got, err := r.s.readBlock(r.ctx, x, b)
 	if err != nil {
 		return 0, err
@@ -255,6 +258,13 @@ func (r *Reader) readBlock(p []byte, c Content, off int64) (int, error) {
 	n := copy(p, got.data[in:])
 	r.s.cache.put(key, got.data)
 	return n, nil
+}
+
+// busy makes known that backends are read for somebody.
+func (r *Reader) busy() {
+	if !r.upkeep {
+		r.s.busy.Add(1)
+	}
 }
 
 // extent returns a handle of the extent that holds a position of the stored

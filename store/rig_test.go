@@ -38,7 +38,7 @@ type rig struct {
 func newRig(t testing.TB, n int, change func(*store.Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, cat: newTables()}
-	opts := store.Options{Catalog: r.cat, NoRepair: true, StoreID: [16]byte{'r', 'i', 'g'}}
+	opts := store.Options{Catalog: r.cat, NoRepair: true, Upkeep: store.Upkeep{Off: true}, StoreID: [16]byte{'r', 'i', 'g'}}
 	for i := range n {
 		m := mem.New(mem.Options{ID: store.BackendID{byte(i + 1)}})
 		r.mems = append(r.mems, m)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/blockframe/blockframe/internal/frame"
-	"golang.org/x/time/rate"
 )
 
 // ScrubOptions says how thoroughly to look.
@@ -43,6 +42,8 @@ type ScrubReport struct {
 	Errs     []error
 	Log      LogReport // filled in by who keeps the commit log
 
+	Disks []ScrubDisk // those that blobs are on, in order of their ids
+
 	// Degraded are the versions that can lose fewer shards than their code
 	// provides for, as things are after the repairs of the pass.
 	Degraded     []Degraded
@@ -71,30 +72,18 @@ func (r *ScrubReport) Clean() bool {
 // what it found. It needs no keys. The error is for the pass itself: damage is in
 // the report. A finished pass is recorded in the catalog.
 func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, error) {
-	c := &scrub{s: s, opts: opts, rep: ScrubReport{Deep: opts.Deep}, began: time.Now()}
-	if opts.Rate > 0 {
-		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), int(max(opts.Rate, 255*maxStripes*BlockSize)))
+	c := newScrub(s, opts, newPacer(s, opts.Rate, false))
+	if opts.Progress != nil {
+		c.tick = func() error { opts.Progress(c.rep); return nil }
 	}
-	for e, err := range s.cat.Extents(ctx, ExtentID{}) {
-		if err == nil {
-			err = c.extent(ctx, e.ID)
-		}
-		if err != nil {
-			return c.rep, fmt.Errorf("scrub: %w", err)
-		}
-		if opts.Progress != nil {
-			opts.Progress(c.rep)
-		}
-	}
-	err := c.contents(ctx)
+	err := c.all(ctx)
 	if err == nil {
-		err = c.s.over(ctx)
+		err = s.scrubs.ended(ctx, c, true)
 	}
 	if err != nil {
 		return c.rep, fmt.Errorf("scrub: %w", err)
 	}
-	c.rep.Degraded, c.rep.DegradedMore = c.tolerances.list, c.tolerances.more
-	return c.rep, c.record(ctx)
+	return c.rep, nil
 }
 
 // scrub is a pass under way.
@@ -102,20 +91,92 @@ type scrub struct {
 	s     *Store
 	opts  ScrubOptions
 	rep   ScrubReport
-	limit *rate.Limiter
+	pace  *pacer
+	tick  func() error // called after each extent; nil
 	began time.Time
+	spent time.Duration // by earlier processes
+	since time.Time     // the rest of it
+	after ExtentID      // the last one that was looked at
+	sure  ScrubReport   // as it was then: an extent that was cut short is looked at anew
 
 	tolerances tolerances
 }
 
-// record puts the finished pass into the catalog.
-func (c *scrub) record(ctx context.Context) error {
-	c.s.damage.flush(ctx)
-	if c.s.writable() != nil {
-		return nil
+func newScrub(s *Store, opts ScrubOptions, pace *pacer) *scrub {
+	now := time.Now()
+	return &scrub{s: s, opts: opts, rep: ScrubReport{Deep: opts.Deep}, sure: ScrubReport{Deep: opts.Deep}, pace: pace, began: now, since: now}
+}
+
+// all goes from the cursor to the end, and looks at the commit log too.
+func (c *scrub) all(ctx context.Context) error {
+	err := c.run(ctx)
+	if err == nil && c.opts.Deep && c.s.opts.ScrubLog != nil {
+		c.rep.Log, err = c.s.opts.ScrubLog(ctx)
+		c.settle()
 	}
-	return c.s.commitOne(ctx, Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
-		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)})
+	return err
+}
+
+// run goes from the cursor to the end.
+func (c *scrub) run(ctx context.Context) error {
+	err := c.extents(ctx)
+	if err == nil {
+		err = c.contents(ctx)
+	}
+	if err == nil {
+		err = c.s.over(ctx)
+	}
+	c.rep.Degraded, c.rep.DegradedMore = c.tolerances.list, c.tolerances.more
+	if err == nil {
+		c.settle()
+	}
+	return err
+}
+
+// settle takes what was found so far for sure.
+func (c *scrub) settle() {
+	disks := append(c.sure.Disks[:0], c.rep.Disks...)
+	c.sure = c.rep
+	c.sure.Disks = disks
+}
+
+// extentsAtOnce is how many extents are asked for in one go: a pass may take weeks, and
+// what a catalog keeps for an iterator that long is not little.
+const extentsAtOnce = 256
+
+// extents looks at all extents behind the cursor, in order of their ids.
+func (c *scrub) extents(ctx context.Context) error {
+	for {
+		page, err := c.s.extentsAfter(ctx, c.after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, id := range page {
+			if err := c.extent(ctx, id); err != nil {
+				return err
+			}
+			c.after = id
+			c.settle()
+			if c.tick != nil {
+				if err := c.tick(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// extentsAfter returns the next extents in order of their ids.
+func (s *Store) extentsAfter(ctx context.Context, id ExtentID) (page []ExtentID, err error) {
+	for e, err := range s.cat.Extents(ctx, id) {
+		if err != nil {
+			return nil, err
+		}
+		if page = append(page, e.ID); len(page) == extentsAtOnce {
+			break
+		}
+	}
+	return page, nil
 }
 
 // extent looks at one extent and, if asked to, repairs it. What a repair or a
@@ -185,6 +246,7 @@ func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error
 			l.close()
 		}
 	}()
+	began := time.Now()
 	c.s.eachShard(len(states), func(i int) {
 		l, err := c.s.lookAt(ctx, &x.e, i)
 		if err != nil {
@@ -196,6 +258,19 @@ func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error
 		c.s.lookAtParts(ctx, l, x, i, &states[i])
 		states[i].gone = l.left
 	})
+	parts := int64(0)
+	for i := range states {
+		parts += states[i].read
+		c.count(x, i, states[i].read)
+		c.disk(x.e.Shards[i].Backend).Blobs++
+		if isFailure(states[i].parts) {
+			c.disk(x.e.Shards[i].Backend).Errors++
+		}
+	}
+	c.rep.Blobs += int64(len(states))
+	if err := c.hold(ctx, parts, time.Since(began)); err != nil {
+		return nil, nil, err
+	}
 	var lost []int
 	if c.opts.Deep || anyBad(states) {
 		var err error
@@ -203,11 +278,14 @@ func (c *scrub) look(ctx context.Context, x *handle) ([]shardState, []int, error
 			return nil, nil, err
 		}
 	}
-	for i := range states {
-		c.rep.Bytes += states[i].read
-	}
-	c.rep.Blobs += int64(len(states))
 	return states, lost, c.s.over(ctx)
+}
+
+// count adds bytes that were read of shard i.
+func (c *scrub) count(x *handle, i int, n int64) {
+	c.rep.Bytes += n
+	c.s.stats.scrubBytes.Add(n)
+	c.disk(x.e.Shards[i].Backend).Bytes += n
 }
 
 func anyBad(states []shardState) bool {
@@ -225,7 +303,7 @@ type deepPiece struct {
 	first, n int
 	good     [][]bool // by column; nil: the blob cannot be read
 	errs     []error  // by column, why it cannot be from here on
-	read     int64
+	failed   []int64  // by column, reads that failed
 }
 
 // lookDeep reads every block of an extent and returns the stripes that have fewer
@@ -237,10 +315,13 @@ func (c *scrub) lookDeep(ctx context.Context, x *handle, blobs []*look, states [
 	go func() {
 		defer close(pieces)
 		for at := 0; at < x.g.Stripes() && readErr == nil; {
+			began := time.Now()
 			var p *deepPiece
 			if p, readErr = c.read(ctx, x, blobs, at); readErr == nil {
+				n, took := int64(p.n)*int64(len(blobs))*BlockSize, time.Since(began)
 				at += p.n
 				pieces <- p
+				readErr = c.hold(ctx, n, took)
 			}
 		}
 	}()
@@ -248,16 +329,28 @@ func (c *scrub) lookDeep(ctx context.Context, x *handle, blobs []*look, states [
 		for i, err := range p.errs {
 			states[i].note(err)
 			states[i].gone = states[i].gone || err != nil
+			c.disk(x.e.Shards[i].Backend).Errors += p.failed[i]
+			if p.good[i] != nil {
+				c.count(x, i, int64(p.n)*BlockSize)
+			}
 		}
 		for j := range p.n {
 			if !c.stripe(x, p, j, states) {
 				lost = append(lost, p.first+j)
 			}
 		}
-		c.rep.Bytes += p.read
 		p.slab.release()
 	}
 	return lost, readErr
+}
+
+// hold waits as the pacer says, after so many bytes. The slab that they are in is somebody
+// else's by then: puts wait for those.
+func (c *scrub) hold(ctx context.Context, n int64, took time.Duration) error {
+	if err := c.pace.take(ctx, n); err != nil {
+		return err
+	}
+	return c.pace.rest(ctx, took)
 }
 
 // read reads and verifies some stripes of all columns.
@@ -266,17 +359,11 @@ func (c *scrub) read(ctx context.Context, x *handle, blobs []*look, at int) (*de
 	if err != nil {
 		return nil, err
 	}
-	p := &deepPiece{slab: sl, first: at, n: min(sl.stripes, x.g.Stripes()-at), good: make([][]bool, len(blobs)), errs: make([]error, len(blobs))}
-	p.read = int64(p.n) * int64(len(blobs)) * BlockSize
-	if c.limit != nil {
-		if err := c.limit.WaitN(ctx, int(p.read)); err != nil {
-			sl.release()
-			return nil, err
-		}
-	}
-	c.s.eachShard(len(blobs), func(i int) {
+	n := len(blobs)
+	p := &deepPiece{slab: sl, first: at, n: min(sl.stripes, x.g.Stripes()-at), good: make([][]bool, n), errs: make([]error, n), failed: make([]int64, n)}
+	c.s.eachShard(n, func(i int) {
 		if blobs[i] != nil && !blobs[i].left {
-			p.good[i], p.errs[i] = readDeep(ctx, blobs[i], x, i, p)
+			p.good[i], p.failed[i], p.errs[i] = readDeep(ctx, blobs[i], x, i, p)
 		}
 	})
 	if err := c.s.over(ctx); err != nil {
@@ -287,20 +374,22 @@ func (c *scrub) read(ctx context.Context, x *handle, blobs []*look, at int) (*de
 }
 
 // readDeep reads and verifies column i of a piece. A read that is left behind keeps the
-// slab.
-func readDeep(ctx context.Context, l *look, x *handle, i int, p *deepPiece) ([]bool, error) {
-	var good []bool
+// slab. failed are the reads that failed.
+func readDeep(ctx context.Context, l *look, x *handle, i int, p *deepPiece) (good []bool, failed int64, err error) {
+	var got []bool
+	var reads readErrors
 	p.slab.refs.Add(1)
 	left, err := l.do(ctx, func(r BackendReader) error {
-		good = readColumn(r, x, i, p.first, p.n, p.slab.column(i))
+		reads.BackendReader = r
+		got = readColumn(&reads, x, i, p.first, p.n, p.slab.column(i))
 		return nil
 	}, p.slab.release)
 	if left {
 		p.slab.writeOff()
-		return nil, err
+		return nil, 1, err
 	}
 	p.slab.release()
-	return good, err
+	return got, reads.n.Load(), err
 }
 
 // stripe takes note of the bad blocks of a stripe and reports whether it can be
@@ -359,12 +448,15 @@ func (c *scrub) judgeShard(ctx context.Context, x *handle, i int, st *shardState
 	if st.ok() {
 		return nil
 	}
+	disk := c.disk(x.e.Shards[i].Backend)
 	if st.absent != nil {
 		c.rep.Absent++
+		disk.Absent++
 		c.s.blame(ctx, x, i, wholeShard, st.absent)
 		return nil
 	}
 	c.rep.Damaged++
+	disk.Damaged++
 	c.rep.Blocks += int64(st.blocks)
 	c.s.blameState(ctx, x, i, st)
 	if !c.opts.Repair {
@@ -380,6 +472,7 @@ func (c *scrub) judgeShard(ctx context.Context, x *handle, i int, st *shardState
 		return c.s.over(ctx)
 	case c.s.collected(ctx, x.e.ID):
 		c.rep.Damaged--
+		disk.Damaged--
 		c.rep.Blocks -= int64(st.blocks)
 		*st = shardState{}
 	case !errors.Is(err, ErrUnrecoverable):
@@ -422,7 +515,17 @@ func (c *scrub) lostStripe(ctx context.Context, x *handle, stripe int) error {
 // lostExtent names the objects of an extent that cannot be opened at all.
 func (c *scrub) lostExtent(ctx context.Context, e *Extent, cause error) error {
 	c.rep.Blobs += int64(len(e.Shards))
-	if errors.Is(cause, ErrUnavailable) {
+	away := errors.Is(cause, ErrUnavailable)
+	for i := range e.Shards {
+		d := c.disk(e.Shards[i].Backend)
+		d.Blobs++
+		if away {
+			d.Absent++
+		} else {
+			d.Damaged++
+		}
+	}
+	if away {
 		c.rep.Absent += int64(len(e.Shards))
 		return nil
 	}

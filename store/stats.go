@@ -1,6 +1,9 @@
 package store
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Damage is something that is not as it was written.
 type Damage struct {
@@ -32,6 +35,11 @@ type Events struct {
 	// Lost names version and range. It is called once for each range that is found
 	// lost, and again only after the extent was repaired, or after thousands of others.
 	Lost func(*CorruptError)
+
+	// ScrubBegan and ScrubEnded tell of the passes that the store runs by itself; one that
+	// goes on where an earlier process left it begins anew.
+	ScrubBegan func(ScrubPass)
+	ScrubEnded func(ScrubPass)
 }
 
 // Stats are totals since the store was opened.
@@ -44,15 +52,36 @@ type Stats struct {
 	Hedged        int64 // reads that did not wait for a slow backend
 	Damaged       int64 // findings of damage
 	Repaired      int64 // shards made whole
+
+	Reshaped int64 // contents that were written anew in another code
+
+	Compactions int64 // that the store ran by itself, to their end
+	Compacted   int64 // contents that these and others moved
+	SpaceStored int64 // bytes on the backends and
+	SpaceLive   int64 // bytes of content, as the last compaction has them; 0: there was none
+
+	Scrubs     int64         // passes that the store ran by itself, to their end
+	ScrubBytes int64         // read by these and others
+	ScrubDone  float64       // how far the deep pass is that is under way, 0 to 1
+	ScrubLeft  time.Duration // that it will take about, 0 if there is none
 }
 
 type counters struct {
 	puts, putBytes, readBytes, cacheHits, reconstructed, hedged, damaged, repaired atomic.Int64
+	reshaped, scrubs, scrubBytes, compactions, compacted, stored, live             atomic.Int64
 }
 
 // Stats returns the totals since the store was opened.
 func (s *Store) Stats() Stats {
 	c := &s.stats
-	return Stats{Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), ReadBytes: c.readBytes.Load(), CacheHits: c.cacheHits.Load(),
-		Reconstructed: c.reconstructed.Load(), Hedged: c.hedged.Load(), Damaged: c.damaged.Load(), Repaired: c.repaired.Load()}
+	st := Stats{Puts: c.puts.Load(), PutBytes: c.putBytes.Load(), ReadBytes: c.readBytes.Load(), CacheHits: c.cacheHits.Load(),
+		Reconstructed: c.reconstructed.Load(), Hedged: c.hedged.Load(), Damaged: c.damaged.Load(), Repaired: c.repaired.Load(),
+		Compactions: c.compactions.Load(), Compacted: c.compacted.Load(), SpaceStored: c.stored.Load(), SpaceLive: c.live.Load(),
+		Reshaped: c.reshaped.Load(), Scrubs: c.scrubs.Load(), ScrubBytes: c.scrubBytes.Load()}
+	s.scrubs.mu.Lock()
+	defer s.scrubs.mu.Unlock()
+	if p := s.scrubs.kinds[1].now; p != nil {
+		st.ScrubDone, st.ScrubLeft = p.Done, p.TimeLeft()
+	}
+	return st
 }

@@ -35,6 +35,12 @@ type Options struct {
 	NoRepair   bool          // damage is queued, and repaired only by Repair and Scrub
 	PackAfter  time.Duration // how long inline content waits for company, 1 minute
 
+	Upkeep Upkeep
+
+	// ScrubLog is called at the end of each deep pass: who keeps the commit log looks at
+	// that too. Nil: nobody does.
+	ScrubLog func(ctx context.Context) (LogReport, error)
+
 	Events Events
 	Logger *slog.Logger // nil: silent
 }
@@ -55,6 +61,9 @@ type Store struct {
 	damage   *damageLog
 	pins     pins
 	stats    counters
+	churn    churn
+	busy     atomic.Uint64 // goes up with what is read and put: see pacer
+	scrubs   *scrubber
 	log      *slog.Logger
 
 	heads       *semaphore.Weighted // memory for contents read whole
@@ -67,6 +76,7 @@ type Store struct {
 	healing     extentLocks
 	collecting  turn
 	compacting  turn
+	reshaping   turn
 
 	stuckMu    sync.Mutex
 	stuckPacks map[UploadID]bool // with contents that could not be read
@@ -101,6 +111,10 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s.wg.Go(s.group.run)
 	s.wg.Go(s.damage.run)
+	if !s.opts.Upkeep.Off {
+		s.wg.Go(s.scrubs.run)
+		s.wg.Go((&tender{s: s, pace: s.scrubs.pace.like()}).run)
+	}
 	return s, nil
 }
 
@@ -135,6 +149,7 @@ func newStore(opts Options) *Store {
 	if opts.PackAfter == 0 {
 		opts.PackAfter = time.Minute
 	}
+	opts.Upkeep = opts.Upkeep.withDefaults()
 	if opts.Policies == nil {
 		opts.Policies = func() []Policy { return nil }
 	}
@@ -147,8 +162,9 @@ func newStore(opts Options) *Store {
 	s.mostExtents = maxExtents
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
 	s.repairNow, s.stuckPacks = make(chan struct{}, 1), map[UploadID]bool{}
-	s.packing, s.repairing, s.collecting, s.compacting = newTurn(), newTurn(), newTurn(), newTurn()
+	s.packing, s.repairing, s.collecting, s.compacting, s.reshaping = newTurn(), newTurn(), newTurn(), newTurn(), newTurn()
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
+	s.scrubs = newScrubber(s, newPacer(s, opts.Upkeep.Rate, true))
 	return s
 }
 
@@ -249,6 +265,13 @@ func (s *Store) commitOne(ctx context.Context, c Command) error {
 		return err
 	}
 	return res[0].Err
+}
+
+// refuses returns why the catalog takes no records, also while the store closes.
+func (s *Store) refuses() error {
+	s.beginning.Lock()
+	defer s.beginning.Unlock()
+	return s.readOnly
 }
 
 // writable returns why the store takes no puts, or nil.

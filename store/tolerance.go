@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Degraded is a version of an object that can lose fewer shards than its code
 // provides for, after all that a scrub repaired.
@@ -20,6 +23,10 @@ type tolerances struct {
 type tolerated struct {
 	inode, version uint64
 }
+
+// resume begins with what an earlier process found. The versions are not known any more by
+// what tells them apart, so one of them may be listed again.
+func (t *tolerances) resume(list []Degraded, more int64) { t.list, t.more = slices.Clone(list), more }
 
 // note takes note of what a version can still lose in one extent.
 func (t *tolerances) note(o *Object, left int) {

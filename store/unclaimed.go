@@ -20,7 +20,7 @@ const (
 type unclaimed struct {
 	uploads map[UploadID]bool
 	full    bool              // there may be more than uploads has: all that the catalog does not know
-	there   map[UploadID]bool // packs that the catalog knows: whether they can be read
+	there   map[UploadID]bool // uploads that the catalog knows: whether they can be read
 }
 
 // findUnclaimed finds them on all backends, before anything is removed: the blobs that
@@ -107,12 +107,14 @@ func (s *Store) stale(u *Upload) bool { return u.State == UploadOpen && u.Epoch 
 // testimony is what the manifests of a blob say of its upload.
 type testimony struct {
 	k       parsedKey
-	has     func(ID) (bool, error) // whether a content is kept elsewhere
+	has     func(ID) (bool, error)                 // whether a content is kept elsewhere
+	named   func(name string, id ID) (bool, error) // whether a name has a content that is
 	kind    Kind
 	need    int      // shards of the extent, to read it
 	names   []string // the first ones
 	objects int64
 	end     bool // the line that proves an object is there
+	other   bool // the name has the content elsewhere: it was being reshaped
 	bad     bool
 	err     error  // of the catalog
 	line    []byte // the one under way, the first maxLine bytes of it
@@ -120,7 +122,7 @@ type testimony struct {
 
 // complete reports whether they prove all objects they name.
 func (p *testimony) complete() bool {
-	return !p.bad && p.objects > 0 && (p.kind == KindPack || p.kind == KindObject && p.end)
+	return !p.bad && !p.other && p.objects > 0 && (p.kind == KindPack || p.kind == KindObject && p.end)
 }
 
 // testimony reads the manifests of a blob. That it cannot be read well enough to tell is no
@@ -154,7 +156,8 @@ func (c *collection) readTestimony(ctx context.Context, d *disk, k parsedKey, ke
 	if t.storeID != s.storeID || t.extent != k.extent || t.upload != k.upload {
 		return testimony{}, fmt.Errorf("%w: the blob is another one than its key says", ErrCorrupt)
 	}
-	p := testimony{k: k, kind: t.kind, need: t.code.K, has: func(id ID) (bool, error) { return c.hasContent(ctx, id) }}
+	p := testimony{k: k, kind: t.kind, need: t.code.K, has: func(id ID) (bool, error) { return c.hasContent(ctx, id, KindPack) }}
+	p.named = func(name string, id ID) (bool, error) { return c.hasObject(ctx, name, id) }
 	got, err := measured(func(add func([]byte) error) error {
 		for at := int64(0); at < t.manifests.len; at += linePiece {
 			b := frame.Aligned(int(min(linePiece, t.manifests.len-at)))
@@ -192,6 +195,7 @@ func (p *testimony) add(b []byte) {
 func (p *testimony) read(line []byte) {
 	if bytes.HasPrefix(line, []byte(`{"type":"complete","v":1,`)) {
 		p.end = true
+		p.proves(line)
 		return
 	}
 	var m manifest
@@ -214,9 +218,31 @@ func (p *testimony) read(line []byte) {
 	}
 }
 
-// hasContent reports whether a content is kept elsewhere, by what the catalog knows, and
-// can be read there.
-func (c *collection) hasContent(ctx context.Context, id ID) (bool, error) {
+// proves takes the line that proves an object, of which the beginning is there.
+func (p *testimony) proves(line []byte) {
+	_, rest, ok := bytes.Cut(line, []byte(`,"id":"`))
+	text, _, ended := bytes.Cut(rest, []byte(`"`))
+	if !ok || !ended || len(p.names) != 1 || p.err != nil {
+		return
+	}
+	if id, err := ParseID(string(text)); err == nil {
+		p.other, p.err = p.named(p.names[0], id)
+	}
+}
+
+// hasObject reports whether a name has a content that is kept elsewhere. Then what is found
+// is of a reshaping that was cut off, or of a second put of the same.
+func (c *collection) hasObject(ctx context.Context, name string, id ID) (bool, error) {
+	o, err := c.s.cat.Object(ctx, name, 0)
+	if err != nil || o.ID != id || o.Deleted {
+		return false, passAbsent(err)
+	}
+	return c.hasContent(ctx, id, KindObject)
+}
+
+// hasContent reports whether a content is kept elsewhere in an upload of that kind, by what
+// the catalog knows, and can be read there.
+func (c *collection) hasContent(ctx context.Context, id ID, kind Kind) (bool, error) {
 	k, err := c.s.cat.Content(ctx, id)
 	if isAbsent(err) {
 		return false, nil
@@ -228,20 +254,35 @@ func (c *collection) hasContent(ctx context.Context, id ID) (bool, error) {
 	if known {
 		return there, nil
 	}
-	e, err := c.s.cat.ExtentAt(ctx, k.Upload, 0)
-	if err != nil || e.Kind != KindPack {
+	there, err = c.readable(ctx, k.Upload, kind)
+	if err == nil && len(c.kept.there) < mostUnclaimed {
+		c.kept.there[k.Upload] = there
+	}
+	return there, err
+}
+
+// readable reports whether of all extents of an upload there are enough shards.
+func (c *collection) readable(ctx context.Context, id UploadID, kind Kind) (bool, error) {
+	u, err := c.s.cat.Upload(ctx, id)
+	if err != nil {
 		return false, err
 	}
-	n := 0
-	for i := range e.Shards {
-		if c.s.hasShard(ctx, &e, i) {
-			n++
+	for i := range u.Extents {
+		e, err := c.s.cat.ExtentAt(ctx, id, i)
+		if err != nil || e.Kind != kind {
+			return false, err
+		}
+		n := 0
+		for j := range e.Shards {
+			if c.s.hasShard(ctx, &e, j) {
+				n++
+			}
+		}
+		if err := c.s.over(ctx); err != nil || n < e.Code.K {
+			return false, err
 		}
 	}
-	if len(c.kept.there) < mostUnclaimed {
-		c.kept.there[k.Upload] = n >= e.Code.K
-	}
-	return n >= e.Code.K, c.s.over(ctx)
+	return u.Extents > 0, nil
 }
 
 // shardsThere returns how many shards there are of the extent of a key.

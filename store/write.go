@@ -22,6 +22,7 @@ type stream struct {
 	pack   *packIndex
 	keep   *Kept  // of a stream without a name
 	slabs  *slabs // nil: those of the store
+	upkeep bool   // the store writes it by itself
 }
 
 // written is a stored stream whose shards are durable, and to which nothing refers

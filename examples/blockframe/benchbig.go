@@ -48,7 +48,7 @@ var code83 = blockframe.Code{K: 8, M: 3}
 
 // newStore makes a store with code 8+3 on one directory, or opens it again.
 func (b *bench) newStore(dir string, opts blockframe.Options) (*blockframe.Store, error) {
-	opts.Dirs, opts.Code = []string{dir}, code83
+	opts.Dirs, opts.Code, opts.Upkeep.Off = []string{dir}, code83, true
 	return blockframe.Open(b.ctx, opts)
 }
 

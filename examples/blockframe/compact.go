@@ -11,6 +11,7 @@ import (
 
 func (a *app) compactCommand() *cobra.Command {
 	var opts blockframe.CompactOptions
+	var rate sizeFlag
 	cmd := &cobra.Command{
 		Use:   "compact",
 		Short: "Put small files together, without what was purged",
@@ -20,12 +21,14 @@ policy. Nothing is moved unless much is gained. The space of the old packs is fr
 by gc, once their grace is over.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Rate = int64(rate)
 			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
 				return a.compact(cmd.Context(), st, opts)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "only tell what would be moved")
+	cmd.Flags().Var(&rate, "rate", "bytes to read in a second at most, as 50MB")
 	return cmd
 }
 
@@ -40,6 +43,8 @@ type compactRow struct {
 	Moved    int64 `json:"moved"`    // bytes of them
 	Failed   int64 `json:"failed"`   // contents that could not be read, and stay
 	DryRun   bool  `json:"dry_run,omitempty"`
+	Stored   int64 `json:"stored"` // bytes that everything takes on the disks, about
+	Live     int64 `json:"live"`   // bytes of content that versions refer to
 }
 
 func (a *app) compact(ctx context.Context, st *blockframe.Store, opts blockframe.CompactOptions) error {
@@ -47,7 +52,7 @@ func (a *app) compact(ctx context.Context, st *blockframe.Store, opts blockframe
 	if err != nil {
 		return err
 	}
-	row := compactRow{rep.Packs, rep.Bytes, rep.Waste, rep.Emptied, rep.Written, rep.Contents, rep.Moved, rep.Failed, opts.DryRun}
+	row := compactRow{rep.Packs, rep.Bytes, rep.Waste, rep.Emptied, rep.Written, rep.Contents, rep.Moved, rep.Failed, opts.DryRun, rep.Stored, rep.Live}
 	if a.json {
 		if err := writeJSON(a.out, row); err != nil {
 			return err
@@ -55,6 +60,9 @@ func (a *app) compact(ctx context.Context, st *blockframe.Store, opts blockframe
 		return row.status()
 	}
 	fmt.Fprintf(a.out, "%s of %s, %s of it referred to no more\n", plural(row.Packs, "pack", "packs"), human(row.Bytes), human(row.Waste))
+	if row.Live > 0 {
+		fmt.Fprintf(a.out, "all: %s of content take %s on the disks, %.2f times that\n", human(row.Live), human(row.Stored), float64(row.Stored)/float64(row.Live))
+	}
 	switch {
 	case opts.DryRun:
 		fmt.Fprintf(a.out, "would empty %s\n", plural(row.Emptied, "pack", "packs"))

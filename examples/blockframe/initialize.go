@@ -39,7 +39,7 @@ func (a *app) init(ctx context.Context, disks []string, text string) error {
 	if err != nil {
 		return err
 	}
-	opts := blockframe.Options{Dirs: disks, Logger: a.logger()}
+	opts := blockframe.Options{Dirs: disks, Logger: a.logger(), Upkeep: blockframe.Upkeep{Off: true}}
 	if text != "" {
 		if opts.Code, err = blockframe.ParseCode(text); err != nil {
 			return usageError{err}

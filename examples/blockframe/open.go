@@ -67,6 +67,7 @@ func (a *app) with(ctx context.Context, opts blockframe.Options, f func(st *bloc
 		return err
 	}
 	log := &openLog{a: a}
+	opts.Upkeep.Off = true // a command does one thing
 	opts.AssumeLost, opts.NoCreate, opts.Logger = a.lost, true, slog.New(logHandler{a: a, open: log})
 	st, err := blockframe.Open(ctx, opts)
 	if err != nil {

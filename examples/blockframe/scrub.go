@@ -12,6 +12,7 @@ import (
 func (a *app) scrubCommand() *cobra.Command {
 	var opts blockframe.ScrubOptions
 	var rate sizeFlag
+	var status bool
 	cmd := &cobra.Command{
 		Use:     "scrub [--deep] [--repair]",
 		Aliases: []string{"health"},
@@ -21,20 +22,30 @@ block and parity, as the disks have them. --repair makes whole what can be made
 whole. Without it nothing is changed at once: what was found goes on the repair
 queue, and the next command that puts or gets may repair it.
 
+--status only tells when the last passes ended, what they found, and how far one is
+that a program with the store open runs by itself, as it recorded that last.
+
 Exit codes: 0 clean, 3 damage found and all of it repaired, 4 ranges of objects
 are lost (they are named), 5 damage is left and nothing is lost.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.Rate = int64(rate)
+			if status && (opts.Deep || opts.Repair || rate != 0) {
+				return usagef("--status looks at nothing: it goes without other flags")
+			}
 			// The pass repairs what it finds itself. Repairs in the background would
 			// get there first now and then, and the exit code would not tell.
 			return a.with(cmd.Context(), reading(), func(st *blockframe.Store) error {
+				if status {
+					return a.scrubStatus(cmd.Context(), st)
+				}
 				return a.scrub(cmd.Context(), st, opts)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&opts.Deep, "deep", false, "read every block and recompute parity")
 	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "make whole what is damaged")
+	cmd.Flags().BoolVar(&status, "status", false, "tell when the last passes ended and how far one is")
 	cmd.Flags().Var(&rate, "rate", "bytes to read in a second at most, as 50MB")
 	return cmd
 }
@@ -83,27 +94,28 @@ func (a *app) findUnclaimed(ctx context.Context, st *blockframe.Store, row *scru
 
 // scrubRow is what a pass found.
 type scrubRow struct {
-	Type     string    `json:"type"` // scrub
-	Deep     bool      `json:"deep"`
-	Extents  int64     `json:"extents"`
-	Shards   int64     `json:"shards"`
-	Contents int64     `json:"contents"` // kept in the log itself
-	Bytes    int64     `json:"bytes"`    // read
-	Damaged  int64     `json:"damaged"`  // shards
-	Blocks   int64     `json:"blocks"`   // of them, bad blocks
-	Repaired int64     `json:"repaired"`
-	Left     int64     `json:"left"`     // shards still damaged
-	Absent   int64     `json:"absent"`   // shards on disks that are not there
-	Lost     int64     `json:"lost"`     // ranges
-	Degraded int64     `json:"degraded"` // versions that can lose less than they should
-	Log      logRow    `json:"log"`
-	LogFixed int64     `json:"log_repaired"` // places of the log made whole from another copy
-	LogLeft  int64     `json:"log_left"`     // copies of its segments left bad
-	LogLost  []string  `json:"log_lost,omitempty"`
-	Disks    []diskRow `json:"disks,omitempty"`
-	ReadOnly string    `json:"read_only,omitempty"`
-	Errors   []string  `json:"errors,omitempty"`
-	Exit     int       `json:"exit"`
+	Type     string     `json:"type"` // scrub
+	Deep     bool       `json:"deep"`
+	Extents  int64      `json:"extents"`
+	Shards   int64      `json:"shards"`
+	Contents int64      `json:"contents"` // kept in the log itself
+	Bytes    int64      `json:"bytes"`    // read
+	Damaged  int64      `json:"damaged"`  // shards
+	Blocks   int64      `json:"blocks"`   // of them, bad blocks
+	Repaired int64      `json:"repaired"`
+	Left     int64      `json:"left"`     // shards still damaged
+	Absent   int64      `json:"absent"`   // shards on disks that are not there
+	Lost     int64      `json:"lost"`     // ranges
+	Degraded int64      `json:"degraded"` // versions that can lose less than they should
+	Log      logRow     `json:"log"`
+	LogFixed int64      `json:"log_repaired"` // places of the log made whole from another copy
+	LogLeft  int64      `json:"log_left"`     // copies of its segments left bad
+	LogLost  []string   `json:"log_lost,omitempty"`
+	Disks    []diskRow  `json:"disks,omitempty"`
+	ByDisk   []foundRow `json:"by_disk,omitempty"`
+	ReadOnly string     `json:"read_only,omitempty"`
+	Errors   []string   `json:"errors,omitempty"`
+	Exit     int        `json:"exit"`
 
 	Unclaimed      int64    `json:"unclaimed,omitempty"` // complete objects that no record names
 	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
@@ -132,6 +144,7 @@ func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 	row := &scrubRow{Type: "scrub", lost: lost, Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
 		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(lost)) + r.LostMore,
 		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}}
+	row.ByDisk = foundOn(r)
 	for _, err := range r.Log.Lost {
 		row.Log.Lost = append(row.Log.Lost, err.Error())
 	}
@@ -201,6 +214,11 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 	fmt.Fprintf(a.out, "%s scrub: %s in %s, %s read\n", pass, plural(row.Shards, "shard", "shards"), plural(row.Extents, "extent", "extents"), human(row.Bytes))
 	for _, d := range row.Disks {
 		fmt.Fprintf(a.out, "disk %s is not well: %s\n", d.Path, d.Error)
+	}
+	for i := range row.ByDisk {
+		if s := row.ByDisk[i].text(); s != "" {
+			fmt.Fprintln(a.out, s)
+		}
 	}
 	if row.ReadOnly != "" {
 		fmt.Fprintln(a.out, "the store takes no changes")

@@ -51,6 +51,10 @@ func encodeCommand(e *frame.Encoder, c store.Command) error {
 		return encodeKeep(e, &c)
 	case store.Release:
 		e.Raw(c.Upload[:])
+	case store.Narrow:
+		encodeNarrow(e, &c)
+	case store.Reshape:
+		return encodeReshape(e, &c)
 	case store.SetState:
 		if len(c.Key) > maxStateKey || len(c.Value) > maxState {
 			return invalid("state key of %d bytes, value of %d", len(c.Key), len(c.Value))
@@ -95,6 +99,10 @@ func decodeCommand(kind store.CommandKind, body []byte) (c store.Command, err er
 		c = decodeKeep(d)
 	case store.KindRelease:
 		c = store.Release{Upload: d.ID()}
+	case store.KindNarrow:
+		c = decodeNarrow(d)
+	case store.KindReshape:
+		c = decodeReshape(d)
 	case store.KindSetState:
 		c = store.SetState{Key: d.String(maxStateKey), Value: slices.Clone(d.Bytes(maxState))}
 	case store.KindScrubbed:

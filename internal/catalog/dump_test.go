@@ -63,6 +63,9 @@ func (r *rig) dump() string {
 	for _, p := range must(r.cat.Policies(ctx)) {
 		fmt.Fprintln(&b, "policy", p)
 	}
+	for _, id := range collect(r, r.cat.Narrow(ctx)) {
+		fmt.Fprintf(&b, "narrow %v\n", id)
+	}
 	for _, k := range []string{"k", "l"} {
 		fmt.Fprintf(&b, "state %s %s\n", k, must(r.cat.State(ctx, k)))
 	}
@@ -191,6 +194,9 @@ func (m *model) dump(uploads int) string {
 	m.dumpData(&b)
 	for _, k := range slices.Sorted(maps.Keys(m.policies)) {
 		fmt.Fprintln(&b, "policy", m.policies[k])
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(m.narrow), func(a, b store.UploadID) int { return bytes.Compare(a[:], b[:]) }) {
+		fmt.Fprintf(&b, "narrow %v\n", id)
 	}
 	for _, k := range []string{"k", "l"} {
 		fmt.Fprintf(&b, "state %s %s\n", k, m.state[k])

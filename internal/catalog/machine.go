@@ -256,6 +256,10 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.keep(&c)
 	case store.Release:
 		return t.release(c.Upload)
+	case store.Narrow:
+		return t.narrow(&c)
+	case store.Reshape:
+		return t.reshape(&c)
 	case store.SetState:
 		return t.setState(&c)
 	case store.Scrubbed:

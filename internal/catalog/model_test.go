@@ -22,7 +22,8 @@ type model struct {
 	kept     map[store.UploadID]store.Kept
 	extents  map[store.ExtentID]*store.Extent
 	queue    map[string]*store.Repair
-	inline   []store.ID // oldest first
+	narrow   map[store.UploadID]uint64 // marked
+	inline   []store.ID                // oldest first
 	state    map[string]string
 	policies map[string]store.Policy
 	inode    uint64
@@ -59,7 +60,7 @@ type mUpload struct {
 func newModel() *model {
 	root := &mNode{inode: 1, dir: true, attr: store.Attr{Mode: fs.ModeDir | 0o755}}
 	return &model{nodes: []*mNode{root}, contents: map[store.ID]*store.Content{}, uploads: map[store.UploadID]*mUpload{}, gone: map[store.UploadID]uint64{}, kept: map[store.UploadID]store.Kept{},
-		extents: map[store.ExtentID]*store.Extent{}, queue: map[string]*store.Repair{}, state: map[string]string{},
+		extents: map[store.ExtentID]*store.Extent{}, queue: map[string]*store.Repair{}, narrow: map[store.UploadID]uint64{}, state: map[string]string{},
 		policies: map[string]store.Policy{}, inode: 2, grace: 7 * 24 * time.Hour, now: time.Unix(1_800_000_000, 0)}
 }
 
@@ -87,7 +88,7 @@ func (m *model) copy() *model {
 	for _, x := range c.extents {
 		x.Shards = slices.Clone(x.Shards)
 	}
-	c.gone, c.kept = cloneMap(m.gone), cloneMap(m.kept)
+	c.gone, c.kept, c.narrow = cloneMap(m.gone), cloneMap(m.kept), cloneMap(m.narrow)
 	c.state, c.policies = cloneMap(m.state), cloneMap(m.policies)
 	return &c
 }
@@ -316,6 +317,10 @@ func (m *model) command(c store.Command) error {
 		return m.pack(c)
 	case store.Repack:
 		return m.repack(c)
+	case store.Narrow:
+		m.mark(c)
+	case store.Reshape:
+		return m.reshape(c)
 	case store.Kill:
 		return m.kill(c.Upload)
 	case store.Forget:

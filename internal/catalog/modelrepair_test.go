@@ -138,6 +138,7 @@ func (m *model) kill(id store.UploadID) error {
 		return nil
 	}
 	u.State, u.Until = store.UploadDead, time.Time{}
+	delete(m.narrow, id)
 	for id, c := range m.contents {
 		if c.Upload == u.ID {
 			delete(m.contents, id)

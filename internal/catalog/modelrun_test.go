@@ -20,6 +20,7 @@ import (
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/internal/frame"
 	"github.com/blockframe/blockframe/store"
 )
 
@@ -200,7 +201,7 @@ func (g *gen) keep() store.Command {
 func (g *gen) repair() store.Command {
 	n := 1 + g.IntN(g.uploads+1)
 	x := eid(n)
-	switch g.IntN(25) {
+	switch g.IntN(31) {
 	case 0, 1, 2:
 		return store.Kill{Upload: uid(n)}
 	case 3:
@@ -217,6 +218,10 @@ func (g *gen) repair() store.Command {
 		return store.Abandon{Upload: uid(n)}
 	case 10, 11, 12:
 		return g.repack()
+	case 25:
+		return store.Narrow{Upload: uid(n), On: g.IntN(4) > 0}
+	case 26, 27, 28, 29, 30:
+		return g.reshape()
 	case 9:
 		return catalog.SetGrace{Grace: time.Duration(g.IntN(20)) * time.Millisecond}
 	}
@@ -235,6 +240,42 @@ func (g *gen) repack() store.Command {
 	}
 	if len(c.Members) > 0 && g.IntN(5) == 0 {
 		c.Members[0].From = uid(1 + g.IntN(g.uploads+1))
+	}
+	return c
+}
+
+// reshape moves what lies in some upload of its own.
+func (g *gen) reshape() store.Command {
+	var ids []store.ID
+	for id, c := range g.m.contents {
+		if !c.Upload.IsZero() {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return g.put()
+	}
+	slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
+	at := g.m.contents[ids[g.IntN(len(ids))]]
+	p := located("x", "", at.Size, g.upload(), g.epoch())
+	if g.IntN(2) == 0 {
+		g.stronger(&p)
+	}
+	p.Extents[0].Hash = frame.Hash(at.ID)
+	c := store.Reshape{ID: at.ID, Size: at.Size, From: at.Upload, Upload: p.Upload, Extents: p.Extents, Refs: at.Refs}
+	switch g.IntN(8) {
+	case 0:
+		c.From = uid(1 + g.IntN(g.uploads+1))
+	case 1:
+		c.Refs++
+	case 2:
+		c.Size++
+	case 3:
+		c.Extents[0].Hash = frame.Hash{1}
+	case 4:
+		c.Extents = nil
+	case 5: // of two extents, one of which is recorded before
+		c.Extents[0].Whole = false
 	}
 	return c
 }

@@ -49,6 +49,8 @@ func samples() []store.Command {
 		store.Intact{Backend: bid(1)},
 		store.Pack{Extent: x, Members: []store.Member{{ID: idOf("a"), Offset: 1, Size: 2}, {ID: idOf("b"), Offset: 3, Size: 4}}},
 		store.Repack{Extent: x, Members: []store.Moved{{Member: store.Member{ID: idOf("a"), Offset: 1, Size: 2}, From: uid(7)}}},
+		store.Narrow{Upload: uid(1), On: true},
+		store.Reshape{ID: idOf("a"), Size: 9, From: uid(7), Upload: uid(4), Extents: []store.Extent{x}, Refs: 3},
 		store.Kill{Upload: uid(1)},
 		store.Forget{Upload: uid(2)},
 		store.Abandon{Upload: uid(3)},

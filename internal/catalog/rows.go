@@ -38,6 +38,7 @@ const (
 	tBackend    = 'b' // position -> backend
 	tScrubbed   = 'S' // deep -> the last Scrubbed
 	tKept       = 'k' // upload -> kept
+	tNarrow     = 'w' // upload -> nothing: marked by a Narrow
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
 	viewVersion = 3

@@ -171,6 +171,7 @@ func (t *tx) kill(id store.UploadID) store.Result {
 		return store.Result{}
 	}
 	t.turn(u, store.UploadDead)
+	t.unmark(id)
 	u.until = 0
 	prefix := key(tPlace, id)
 	for row := range t.scan(prefix, nil) {

@@ -54,7 +54,7 @@ func TestAPI(t *testing.T) {
 // diff returns the lines that one of two sorted texts has and the other has not.
 func diff(want, got string) string {
 	var b strings.Builder
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	w, g := strings.Split(strings.TrimSuffix(want, "\n"), "\n"), strings.Split(strings.TrimSuffix(got, "\n"), "\n") // sorted: no empty line last
 	for _, line := range w {
 		if _, ok := slices.BinarySearch(g, line); !ok && line != "" {
 			b.WriteString("- " + line + "\n")

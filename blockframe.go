@@ -24,7 +24,8 @@ type Store struct {
 	scratch *scratch // place of the view while it cannot be in a home, or nil
 	cat     *catalog.Catalog
 	eng     *store.Store
-	disks   []disk // registered backends; fixed while open
+	disks   []disk            // registered backends; fixed while open
+	joining []catalog.Backend // found by a rebuild that only looks, and not registered
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -114,6 +115,9 @@ func (s *Store) setUp(ctx context.Context, o *Options) error {
 func (s *Store) toCreate(ctx context.Context, o *Options) (*plan, error) {
 	hs := s.homes
 	if p := hs.halfMade(); p != nil {
+		if p.Rebuild {
+			return nil, fmt.Errorf("open store: %w: a rebuild on %v was interrupted; rebuild it again with these directories", fs.ErrNotExist, p.Paths)
+		}
 		if o.NoCreate {
 			return nil, fmt.Errorf("open store: %w: its creation on %v was interrupted; create it again with these directories", fs.ErrNotExist, p.Paths)
 		}

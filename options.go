@@ -73,6 +73,8 @@ type Options struct {
 	clock func() time.Time // nil: time.Now
 	calm  bool             // log members one after the other, for tests that record operations
 
+	rebuild bool          // directories that are not there may be any
+	still   bool          // nothing in the directories may be changed
 	segment int64         // size of a segment of the log, 0: the default
 	pause   time.Duration // before inline contents are packed, 0: as the engine has it
 }

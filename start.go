@@ -105,6 +105,7 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
+	registered = append(registered, s.joining...)
 	given := s.given(o)
 	for _, b := range given {
 		if !slices.ContainsFunc(registered, func(r catalog.Backend) bool { return r.ID == b.ID }) {
@@ -114,7 +115,7 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	for _, r := range registered {
 		s.disks = append(s.disks, s.disk(o, r))
 	}
-	if err := s.surplus(); err != nil {
+	if err := s.surplus(); err != nil && !o.rebuild {
 		return err
 	}
 	if err := s.loadPolicies(ctx); err != nil {

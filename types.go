@@ -85,6 +85,15 @@ type (
 	// CompactReport is what Store.Compact did. See store.CompactReport for its fields.
 	CompactReport = store.CompactReport
 
+	// RebuildOptions says how to rebuild. See store.RebuildOptions for its fields.
+	RebuildOptions = store.RebuildOptions
+
+	// RebuildReport is what Rebuild found and did. See store.RebuildReport for its fields.
+	RebuildReport = store.RebuildReport
+
+	// Found is something on the disks that no record names. See store.Found for its fields.
+	Found = store.Found
+
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.
 	CollectOptions = store.CollectOptions

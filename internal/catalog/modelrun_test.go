@@ -64,7 +64,7 @@ func names() (out []string) {
 			}
 		}
 	}
-	return out
+	return append(out, "lost+found", "lost+found/a", "lost+found/b", "lost+found/a/b")
 }
 
 func (g *gen) upload() int {
@@ -138,9 +138,11 @@ func (g *gen) stronger(p *store.Put) {
 }
 
 func (g *gen) command() store.Command {
-	switch g.IntN(34) {
+	switch g.IntN(37) {
 	case 0:
 		return store.OpenEpoch{}
+	case 34, 35, 36:
+		return g.adoption()
 	case 1, 2:
 		n := g.upload()
 		return store.AddExtent{Extent: extent(1000*n+g.IntN(2), n, g.IntN(2), int64(g.IntN(2))*1000, 1000, g.epoch())}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/blockframe/blockframe/internal/frame"
@@ -161,10 +162,11 @@ func (a *adopter) names(upload UploadID, m *manifest) (list []string, err error)
 	}
 	by := plain + ".put-" + upload.String()
 	flat := fmt.Sprintf("%s/%v-%x-%x", LostFound, upload, *m.At, sum[:4])
-	if n > 1 {
-		return []string{by, flat}, nil
+	list = []string{by, fmt.Sprintf("%s-%x", by, *m.At), flat} // a pack may have several of a name
+	if n == 1 {
+		list = slices.Insert(list, 0, plain)
 	}
-	return []string{plain, by, flat}, nil
+	return list, nil
 }
 
 // choose sets the name of an object to the next one that may be had.

@@ -19,6 +19,7 @@ func loseLogs(t testing.TB, fsys durable.FS, dirs []string) {
 	for _, d := range dirs {
 		require.NoError(t, fsys.RemoveAll(path.Join(d, "log")))
 		require.NoError(t, fsys.RemoveAll(path.Join(d, "view")))
+		require.NoError(t, fsys.SyncDir(d))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/blockframe/blockframe/internal/frame"
+	"github.com/blockframe/blockframe/internal/journal"
 )
 
 const (
@@ -268,7 +269,7 @@ func (a *adopter) done(one *adoption, changed bool) {
 }
 
 // propose commits adoptions, each accepted or refused by itself. One that is no command
-// at all is refused too, and keeps no other.
+// at all is refused too, and keeps no other; what is too long for one record takes several.
 func (a *adopter) propose(ctx context.Context, list []adoption) ([]Result, error) {
 	if a.opts.DryRun {
 		res := make([]Result, len(list))
@@ -285,7 +286,7 @@ func (a *adopter) propose(ctx context.Context, list []adoption) ([]Result, error
 		rec.Commands = append(rec.Commands, list[i].cmd)
 	}
 	res, err := a.s.cat.Commit(ctx, rec)
-	if !errors.Is(err, fs.ErrInvalid) || errors.Is(err, ErrUncertain) {
+	if !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, journal.ErrTooLarge) || errors.Is(err, ErrUncertain) {
 		return res, err
 	}
 	if len(list) == 1 {

@@ -25,7 +25,7 @@ type Store struct {
 	cat     *catalog.Catalog
 	eng     *store.Store
 	disks   []disk            // registered backends; fixed while open
-	joining []catalog.Backend // found by a rebuild that only looks, and not registered
+	joining []catalog.Backend // what a rebuild that only looks would register, nil: no others
 	log     *slog.Logger
 	now     func() time.Time
 

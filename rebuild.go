@@ -32,7 +32,7 @@ import (
 // nor of objects of up to 4096 bytes that were not packed yet and empty ones: these were
 // in the log alone. Of several contents under one name each gets a name of its own,
 // NAME.put-HEX: nothing tells which came last. Directories that are given and not there
-// are left out; a disk that comes back later is taken in by the next Rebuild.
+// count as disks that are absent; one that comes back later is taken in by the next Rebuild.
 //
 // Everything goes below lost+found, and never over a name that is there. What is not
 // complete is reported with what is missing. Blobs are not touched, and Collect removes
@@ -190,8 +190,16 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 	if err != nil || len(have) > 0 {
 		return err
 	}
-	commands := []store.Command{catalog.SetBackends{Backends: s.given(o)},
-		store.SetState{Key: store.StateRebuilt, Value: []byte(store.Unaccepted)}}
+	commands := []store.Command{store.SetState{Key: store.StateRebuilt, Value: []byte(store.Unaccepted)}}
+	disks := s.given(o)
+	for _, h := range s.homes.list {
+		if h.holds && !h.present() {
+			b := catalog.Backend{ID: store.BackendID(parse16(randomHex())), Path: h.path}
+			disks = append(disks, b)
+			commands = append(commands, store.SetState{Key: unidentified(b.ID), Value: []byte(h.path)})
+		}
+	}
+	commands = append(commands, catalog.SetBackends{Backends: disks})
 	for _, p := range o.firstPolicies() {
 		commands = append(commands, catalog.SetPolicy{Policy: p})
 	}
@@ -205,8 +213,13 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 	return nil
 }
 
+// unidentified is the key of the state that says that a registered disk was not there when
+// the store was rebuilt: it has an identity of its own, which nothing that was left tells.
+func unidentified(id BackendID) string { return "unidentified/" + id.String() }
+
 // joinDisks registers disks of the store that a rebuild had to leave out, since they were
-// not there and nothing else knew of them.
+// not there and nothing else knew of them. Each takes the place of one that was not
+// identified, that of its directory if there is one.
 func (s *Store) joinDisks(ctx context.Context, o *Options) (int, error) {
 	mark, err := s.cat.State(ctx, store.StateRebuilt)
 	if err != nil || len(mark) == 0 {
@@ -216,21 +229,54 @@ func (s *Store) joinDisks(ctx context.Context, o *Options) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := len(list)
+	var commands []store.Command
+	joined := 0
 	for _, b := range s.given(o) {
-		if !slices.ContainsFunc(list, func(r catalog.Backend) bool { return r.ID == b.ID }) {
+		if slices.ContainsFunc(list, func(r catalog.Backend) bool { return r.ID == b.ID }) {
+			continue
+		}
+		joined++
+		i, err := s.placeOf(ctx, list, b.Path)
+		if err != nil {
+			return 0, err
+		}
+		if i < 0 {
 			list = append(list, b)
+			continue
+		}
+		commands = append(commands, store.SetState{Key: unidentified(list[i].ID)})
+		list[i] = b
+	}
+	if joined == 0 || o.still {
+		if joined > 0 {
+			s.joining = list
+		}
+		return joined, nil
+	}
+	res, err := s.cat.Commit(ctx, store.Record{Commands: append(commands, catalog.SetBackends{Backends: list})})
+	if err == nil {
+		err = res[0].Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("rebuild: register disks: %w", err)
+	}
+	return joined, nil
+}
+
+// placeOf returns which of the registered disks a disk that was found takes the place of,
+// -1 if all are identified.
+func (s *Store) placeOf(ctx context.Context, list []catalog.Backend, path string) (int, error) {
+	at := -1
+	for i, b := range list {
+		mark, err := s.cat.State(ctx, unidentified(b.ID))
+		if err != nil {
+			return 0, err
+		}
+		if len(mark) > 0 && (at < 0 || b.Path == path) {
+			at = i
 		}
 	}
-	if len(list) == n {
-		return 0, nil
-	}
-	if o.still {
-		s.joining = list[n:]
-	} else {
-		_, err = s.change(ctx, "rebuild", "disks", catalog.SetBackends{Backends: list})
-	}
-	return len(list) - n, err
+	return at, nil
 }
 
 // forgotten yields the uploads that the log has forgotten after they were dead.

@@ -135,6 +135,11 @@ func TestRebuildAfterLogWentBack(t *testing.T) {
 // A disk that was away while the store was rebuilt is taken in by the next rebuild: its
 // shards count again, and what was incomplete without it is restored.
 func TestRebuildTakesDiskInLater(t *testing.T) {
+	t.Run("not given", func(t *testing.T) { takesIn(t, false) })
+	t.Run("given and absent", func(t *testing.T) { takesIn(t, true) })
+}
+
+func takesIn(t *testing.T, given bool) {
 	fsys := durable.Mem(vfs.NewCrashableMem())
 	opts := spread(fsys, 3) // two missing: nothing is complete
 	acts(t, opts, func(ctx context.Context, st *blockframe.Store) {
@@ -146,7 +151,9 @@ func TestRebuildTakesDiskInLater(t *testing.T) {
 		require.NoError(t, fsys.RemoveAll(d))
 	}
 	one := opts
-	one.Dirs = opts.Dirs[:1]
+	if !given {
+		one.Dirs = opts.Dirs[:1]
+	}
 	one.Policies = nil
 	rep, found := rebuilt(t, one, blockframe.RebuildOptions{})
 	require.Zero(t, rep.Named)
@@ -169,9 +176,14 @@ func TestRebuildTakesDiskInLater(t *testing.T) {
 			}
 		}
 		back.back(t, fsys, dir)
-		one.Dirs = opts.Dirs[:i+2]
+		if !given {
+			one.Dirs = opts.Dirs[:i+2]
+		}
 		rep, found = rebuilt(t, one, blockframe.RebuildOptions{})
 		require.Equal(t, 1, rep.Disks)
+		if given {
+			require.Equal(t, 1-i, rep.Absent)
+		}
 		require.Zero(t, rep.Incomplete+rep.Stray, "%v", brief(found))
 		require.Equal(t, joined, rep.Joined)
 		require.EqualValues(t, 1-i, rep.Named, "%v", brief(found))

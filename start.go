@@ -105,7 +105,9 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	registered = append(registered, s.joining...)
+	if s.joining != nil {
+		registered = s.joining
+	}
 	given := s.given(o)
 	for _, b := range given {
 		if !slices.ContainsFunc(registered, func(r catalog.Backend) bool { return r.ID == b.ID }) {

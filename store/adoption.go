@@ -19,7 +19,7 @@ const accepted = "accepted"
 
 // AdoptExtent records an extent that was found, whatever epoch up to the present one it
 // is of. Of one that is recorded already it takes the shards that were missing and are
-// there. Its upload counts as being adopted until an Adopted: see AdoptingKey.
+// there, and new places of those that are not. Its upload counts as being adopted until an Adopted: see AdoptingKey.
 type AdoptExtent struct{ Extent Extent }
 
 // Adopt gives an object, whose extents are recorded, a name below LostFound. A name that

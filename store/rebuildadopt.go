@@ -85,7 +85,7 @@ func (a *adopter) rejoin(ctx context.Context, value []byte) error {
 	found, missing := Found{State: FoundIncomplete, Upload: x.e.Upload}, false
 	for i := range old.Shards {
 		from, to := old.Shards[i], x.e.Shards[i]
-		missing = missing || from.Missing && !to.Missing
+		missing = missing || from.Missing && from != to
 		if !from.Missing && from != to {
 			if err := a.add(ctx, 100, adoption{cmd: Replace{Extent: old.ID, Shard: i, From: from.Generation, To: to}, found: found}); err != nil {
 				return err

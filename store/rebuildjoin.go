@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/blockframe/blockframe/erasure"
 	"github.com/blockframe/blockframe/internal/frame"
@@ -220,15 +221,15 @@ func (r *rebuild) assemble(group []shardBlob, f *facts) (foundExtent, []bool) {
 	return x, used
 }
 
-// findPlaces gives the missing shards of an extent places on disks that are there: no
-// more on one than already lie on some disk, so that what is known of the policy is
-// kept. For what has none a place comes when there is another disk.
+// findPlaces gives the missing shards of an extent places, on disks that are there if it
+// can: no more on one than already lie on some disk, so that what is known of the policy
+// is kept. What has none gets one from a rebuild when there is another disk.
 func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 	most := 1
 	for _, n := range on {
 		most = max(most, n)
 	}
-	if len(r.s.disks) == 1 {
+	if r.s.registered() == 1 {
 		most = erasure.MaxShards
 	}
 	for i := range e.Shards {
@@ -236,8 +237,8 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 			continue
 		}
 		var to BackendID
-		for _, id := range r.s.byPlace() {
-			if on[id] < most && (to.IsZero() || on[id] < on[to]) {
+		for _, id := range append(r.s.byPlace(), r.s.opts.Absent...) {
+			if on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.disks[id] != nil) {
 				to = id
 			}
 		}
@@ -273,6 +274,7 @@ func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error 
 			used[at] = true
 		}
 	}
+	joined = r.placeAgain(&e) || joined
 	for i := range group {
 		if !used[i] {
 			r.stray(&group[i], "records name another one, or none")
@@ -283,6 +285,36 @@ func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error 
 	}
 	x := foundExtent{e: e}
 	return r.set(append([]byte{'j'}, f.extent[:]...), x.encode())
+}
+
+// placeAgain gives the missing shards of a known extent new places whose disk is no longer
+// one of the store: it was never identified, and another took its place.
+func (r *rebuild) placeAgain(e *Extent) bool {
+	on, lost := map[BackendID]int{}, false
+	for i := range e.Shards {
+		s := &e.Shards[i]
+		if s.Missing && r.s.disks[s.Backend] == nil && !slices.Contains(r.s.opts.Absent, s.Backend) {
+			s.Backend, lost = BackendID{}, true
+			continue
+		}
+		on[s.Backend]++
+	}
+	if !lost {
+		return false
+	}
+	was := slices.Clone(e.Shards)
+	for i := range e.Shards { // the others keep theirs
+		if s := &e.Shards[i]; s.Missing && !s.Backend.IsZero() {
+			s.Missing = false
+		}
+	}
+	r.findPlaces(e, on)
+	any := false
+	for i := range e.Shards {
+		e.Shards[i].Missing = was[i].Missing
+		any = any || e.Shards[i].Backend != was[i].Backend
+	}
+	return any
 }
 
 // named returns which of the blobs a record names as shard i, -1 if it is not there.

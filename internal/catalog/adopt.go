@@ -23,7 +23,8 @@ func (t *tx) adoptExtent(x *store.Extent) store.Result {
 	return store.Result{Changed: changed}
 }
 
-// rejoin takes the shards that were missing and are there.
+// rejoin takes the shards that were missing and are there, and the new places of those
+// that still are.
 func (t *tx) rejoin(old, x *store.Extent) (res store.Result) {
 	u := t.upload(old.Upload)
 	if u == nil || !sameExtent(old, x) {
@@ -33,7 +34,10 @@ func (t *tx) rejoin(old, x *store.Extent) (res store.Result) {
 		return store.Result{Err: refuse(ErrExpired, "upload %v is dead", u.id)}
 	}
 	for i := range old.Shards {
-		if !old.Shards[i].Missing || x.Shards[i].Missing {
+		if s := &old.Shards[i]; !s.Missing || x.Shards[i].Missing {
+			if s.Missing && !x.Shards[i].Backend.IsZero() && s.Backend != x.Shards[i].Backend {
+				s.Backend, res.Changed = x.Shards[i].Backend, true
+			}
 			continue
 		}
 		t.found(u, &old.Shards[i])

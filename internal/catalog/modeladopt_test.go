@@ -37,6 +37,9 @@ func (m *model) adoptExtent(x store.Extent) error {
 	}
 	old.Shards = slices.Clone(old.Shards)
 	for i := range old.Shards {
+		if old.Shards[i].Missing && x.Shards[i].Missing && !x.Shards[i].Backend.IsZero() {
+			old.Shards[i].Backend = x.Shards[i].Backend
+		}
 		if old.Shards[i].Missing && !x.Shards[i].Missing {
 			old.Shards[i] = x.Shards[i]
 			delete(m.queue, queueKey(store.Repair{Extent: x.ID, Shard: i}))
@@ -117,7 +120,9 @@ func (g *gen) adoption() store.Command {
 			x = *old
 			x.Shards = slices.Clone(x.Shards)
 			for i := range x.Shards {
-				if x.Shards[i].Missing {
+				if x.Shards[i].Missing && g.IntN(2) == 0 {
+					x.Shards[i].Backend = bid(g.IntN(3))
+				} else if x.Shards[i].Missing {
 					x.Shards[i] = store.Shard{Backend: bid(6), Generation: 3}
 				}
 			}

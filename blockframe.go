@@ -19,15 +19,16 @@ import (
 // Store keeps objects over directories of this machine. All methods may be called
 // concurrently.
 type Store struct {
-	homes   *homes
-	journal *journal.Journal
-	scratch *scratch // place of the view while it cannot be in a home, or nil
-	cat     *catalog.Catalog
-	eng     *store.Store
-	disks   []disk            // registered backends; fixed while open
-	joining []catalog.Backend // what a rebuild that only looks would register, nil: no others
-	log     *slog.Logger
-	now     func() time.Time
+	homes      *homes
+	journal    *journal.Journal
+	scratch    *scratch // place of the view while it cannot be in a home, or nil
+	cat        *catalog.Catalog
+	eng        *store.Store
+	disks      []disk            // registered backends; fixed while open
+	joining    []catalog.Backend // what a rebuild that only looks would register, nil: no others
+	unaccepted bool              // the store was rebuilt
+	log        *slog.Logger
+	now        func() time.Time
 
 	loading sync.Mutex // one reads the policies at a time
 	inForce atomic.Pointer[[]Policy]

@@ -126,6 +126,11 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err := s.run(ctx, o); err != nil {
 		return err
 	}
+	mark, err := s.cat.State(ctx, store.StateRebuilt)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	s.unaccepted = string(mark) == store.Unaccepted && !o.rebuild
 	s.warn()
 	if err := s.remember(ctx, registered); err != nil {
 		return err
@@ -202,6 +207,9 @@ func (s *Store) warn() {
 	}
 	if err := s.ReadOnly(); err != nil {
 		s.log.Warn("the store takes no changes", "reason", err)
+	}
+	if s.unaccepted {
+		s.log.Warn("the store was rebuilt from its shards: nothing is collected until that is accepted")
 	}
 }
 

@@ -178,6 +178,7 @@ func TestRebuildRandom(t *testing.T) {
 			require.Equal(t, dry, rep)
 			require.Zero(t, rep.Damaged)
 			l.open()
+			require.Zero(t, audited(t, l.st).Gone)
 			have := l.restored()
 			for id := range want {
 				require.True(t, have[id], "%v is not restored: %+v", id, rep)

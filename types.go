@@ -85,6 +85,9 @@ type (
 	// CompactReport is what Store.Compact did. See store.CompactReport for its fields.
 	CompactReport = store.CompactReport
 
+	// AuditReport is what Store.Audit found. See store.AuditReport for its fields.
+	AuditReport = store.AuditReport
+
 	// RebuildOptions says how to rebuild. See store.RebuildOptions for its fields.
 	RebuildOptions = store.RebuildOptions
 

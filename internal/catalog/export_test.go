@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -70,4 +71,35 @@ func (c *Catalog) InlineChanges() (n int) {
 		}
 	}
 	return n
+}
+
+// Rows returns the rows that an audit looks at.
+func (c *Catalog) Rows(ctx context.Context) (list []kv.KV, err error) {
+	err = c.readState(ctx, func(r *rows) error {
+		for _, table := range []byte{tNode, tDirent, tParked, tVersion, tContent, tReferrer, tUpload, tPlace, tExtent, tOrdinal, tQueue, tQueued} {
+			for row := range r.scan([]byte{table}, nil) {
+				list = append(list, kv.KV{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value)})
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// AuditAs audits what there would be if a row had another value, nil: if it were gone.
+func (c *Catalog) AuditAs(ctx context.Context, key, value []byte) (rep store.AuditReport, err error) {
+	err = c.readState(ctx, func(r *rows) error {
+		o := kv.NewOverlay(r.r)
+		if value == nil {
+			err = o.Delete(key)
+		} else {
+			err = o.Set(key, value)
+		}
+		if err != nil {
+			return err
+		}
+		over := &rows{r: o}
+		return errors.Join(over.audit(ctx, &rep), over.err)
+	})
+	return rep, err
 }

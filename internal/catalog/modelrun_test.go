@@ -271,6 +271,9 @@ func TestModel(t *testing.T) {
 					t.Fatalf("after\n%s\n%s", recent(log), diff(want, got))
 				}
 			}
+			if g.IntN(5) == 0 {
+				r.sound(strings.Join(log[max(0, len(log)-2):], "\n"))
+			}
 			switch g.IntN(80) {
 			case 0:
 				r.reopen(small)

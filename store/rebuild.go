@@ -63,7 +63,7 @@ type RebuildReport struct {
 	Dead       int64 // acts of putting that the log declared dead, and whose blobs are there
 	Logs       int64 // parts of a commit log, or of its snapshots
 	Stray      int64 // blobs of which nothing comes
-	Strange    int64 // names on backends that are no keys of ours: left alone
+	Strange    int64 // files on disks that are none of ours: left alone
 	Joined     int64 // shards that records called missing, or of another generation, and are there
 	Missing    int64 // shards of what was adopted that are not there: queued for repair
 	Damaged    int64 // shards of what was adopted whose trailer is bad: queued for repair

@@ -124,6 +124,10 @@ func (r *rebuild) scanDisk(ctx context.Context, d *disk) error {
 			return err
 		}
 	}
+	u, _ := d.Usage(ctx) // of a disk that takes no changes it has the number all the same
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rep.Strange += u.Stray
 	return nil
 }
 

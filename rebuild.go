@@ -20,7 +20,8 @@ import (
 // Rebuild brings back what a store that is closed has lost of its records.
 //
 // Where a copy of the commit log is left, the names are in it, and Open makes all else
-// from it. Rebuild does that too, and then looks for complete objects on the disks that
+// from it. Rebuild holds the index against one that is made from the log anew, and takes
+// that if they differ. Then it looks for complete objects on the disks that
 // the log does not name, as when it was restored from an older copy: they get names
 // below lost+found. What the log declared dead stays dead.
 //
@@ -76,9 +77,30 @@ func (s *Store) rebuild(ctx context.Context, o *Options, how RebuildOptions) (re
 		return rep, fmt.Errorf("rebuild: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.remove()) }()
+	differ := int64(0)
+	if p == nil && !o.still {
+		if differ, err = s.checkIndex(ctx, path.Join(rows.dir, "index")); err != nil {
+			return rep, fmt.Errorf("rebuild: %w", err)
+		}
+	}
 	rep, err = s.eng.Rebuild(ctx, store.Rebuilding{RebuildOptions: how, FS: durable.OS(), Dir: path.Join(rows.dir, "rows"), Dead: s.forgotten()})
-	rep.LogLost, rep.Disks = p != nil, joined
+	rep.LogLost, rep.Disks, rep.Index = p != nil, joined, differ
 	return rep, err
+}
+
+// checkIndex holds the view against one that is made anew from the log, in dir, and makes
+// it anew too if they differ. Where the log does not reach back that far, nothing is
+// compared.
+func (s *Store) checkIndex(ctx context.Context, dir string) (differ int64, err error) {
+	differ, err = s.cat.Compare(ctx, durable.OS(), dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.journal.First() > 1:
+		return 0, nil
+	case err == nil && differ > 0:
+		s.log.Warn("the index is not what the log makes, and is made anew", "rows", differ)
+		err = s.cat.Renew()
+	}
+	return differ, err
 }
 
 // toRebuild returns the plan of a new log, nil where there is one.

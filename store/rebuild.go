@@ -68,9 +68,10 @@ type RebuildReport struct {
 	Missing    int64 // shards of what was adopted that are not there: queued for repair
 	Damaged    int64 // shards of what was adopted whose trailer is bad: queued for repair
 
-	Absent   int  // disks that are registered, and not there
-	Disks    int  // disks that were there, and no record named: registered now
-	Accepted bool // collection works
+	Index    int64 // rows of the index that were not what the log makes: it was made anew (a dry run does not look)
+	Absent   int   // disks that are registered, and not there
+	Disks    int   // disks that were there, and no record named: registered now
+	Accepted bool  // collection works
 }
 
 // Adoptable reports whether there was anything to be adopted.

@@ -55,6 +55,7 @@ type rebuildRow struct {
 	Joined     int64  `json:"joined"`     // shards that count again
 	Missing    int64  `json:"missing"`    // shards to be made anew
 	Damaged    int64  `json:"damaged"`    // shards to be repaired
+	Index      int64  `json:"index"`      // rows of it that were wrong: it was made anew
 	Absent     int    `json:"absent"`     // disks
 	Disks      int    `json:"disks"`      // taken in
 	Accepted   bool   `json:"accepted"`
@@ -92,7 +93,7 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 		return explainOpen(err, places[0], dirs)
 	}
 	row := rebuildRow{"rebuild", r.LogLost, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Dead, r.Logs, r.Stray, r.Strange,
-		r.Joined, r.Missing, r.Damaged, r.Absent, r.Disks, r.Accepted, how.DryRun, exitOK}
+		r.Joined, r.Missing, r.Damaged, r.Index, r.Absent, r.Disks, r.Accepted, how.DryRun, exitOK}
 	row.Exit = row.exit()
 	if a.json {
 		err = writeJSON(a.out, row)
@@ -113,7 +114,7 @@ func (r *rebuildRow) exit() int {
 		return exitLost
 	case r.Missing+r.Damaged > 0 || r.Absent > 0:
 		return exitDamaged
-	case r.Named+r.Joined > 0 || r.LogLost:
+	case r.Named+r.Joined+r.Index > 0 || r.LogLost:
 		return exitRepaired
 	}
 	return exitOK
@@ -175,6 +176,9 @@ func (a *app) rebuildText(r *rebuildRow) {
 	}
 	if r.LogLost {
 		fmt.Fprintf(a.out, "no copy of the commit log was left: %smade anew from %s\n", would, plural(r.Shards, "shard", "shards"))
+	}
+	if r.Index > 0 {
+		fmt.Fprintf(a.out, "the index was made anew from the log: %s wrong\n", plural(r.Index, "row of it was", "rows of it were"))
 	}
 	switch {
 	case r.Objects+r.Joined == 0:

@@ -56,3 +56,31 @@ func TestAuditFinds(t *testing.T) {
 		}
 	}
 }
+
+// A view that agrees with itself, and not with the log, is found out, and made anew.
+func TestCompare(t *testing.T) {
+	r := memRig(t)
+	g := &gen{Rand: rand.New(rand.NewPCG(3, 4)), m: newModel()}
+	for range 60 {
+		rec := g.record()
+		_, err := r.cat.Commit(ctx, rec)
+		require.NoError(t, err)
+		g.m.now, g.m.clock = r.cat.LogTime(), r.cat.LogTime()
+		_, g.m = g.m.apply(rec)
+	}
+	differ := func(want int64, dir string) {
+		t.Helper()
+		n, err := r.cat.Compare(ctx, r.fs, dir)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	differ(0, "other/a")
+	require.NoError(t, r.cat.Settle())
+	b, err := r.cat.View().NewBatch()
+	require.NoError(t, err)
+	require.NoError(t, b.Set([]byte("sforged"), []byte("x")))
+	require.NoError(t, b.Commit())
+	differ(1, "other/b")
+	require.NoError(t, r.cat.Renew())
+	differ(0, "other/c")
+}

@@ -26,13 +26,6 @@ func (c *Catalog) FlushSoon() error {
 	return c.View().FlushSoon()
 }
 
-// Renew closes the view as if it had failed, and makes another one.
-func (c *Catalog) Renew() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.renew(errors.New("a test says so"))
-}
-
 // ContentWhile is Content, and calls during in the middle of each try.
 func (c *Catalog) ContentWhile(ctx context.Context, id store.ID, during func()) (out store.Content, err error) {
 	err = c.read(ctx, func(r *rows) error {

@@ -66,7 +66,7 @@ type disk struct {
 // alone were restored from an older backup: nothing is touched then, and it tells what
 // to do. Nothing tells when the view went back with them, as it does where a backup of
 // the directory that has it is restored: see [Store.Collect] for what becomes of
-// objects that no record names any more.
+// objects that no record names any more, and [Rebuild] for how they get names again.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

@@ -19,14 +19,16 @@ import (
 // Store keeps objects over directories of this machine. All methods may be called
 // concurrently.
 type Store struct {
-	homes   *homes
-	journal *journal.Journal
-	scratch *scratch // place of the view while it cannot be in a home, or nil
-	cat     *catalog.Catalog
-	eng     *store.Store
-	disks   []disk // registered backends; fixed while open
-	log     *slog.Logger
-	now     func() time.Time
+	homes      *homes
+	journal    *journal.Journal
+	scratch    *scratch // place of the view while it cannot be in a home, or nil
+	cat        *catalog.Catalog
+	eng        *store.Store
+	disks      []disk            // registered backends; fixed while open
+	joining    []catalog.Backend // what a rebuild that only looks would register, nil: no others
+	unaccepted bool              // the store was rebuilt
+	log        *slog.Logger
+	now        func() time.Time
 
 	loading sync.Mutex // one reads the policies at a time
 	inForce atomic.Pointer[[]Policy]
@@ -67,7 +69,7 @@ type disk struct {
 // alone were restored from an older backup: nothing is touched then, and it tells what
 // to do. Nothing tells when the view went back with them, as it does where a backup of
 // the directory that has it is restored: see [Store.Collect] for what becomes of
-// objects that no record names any more.
+// objects that no record names any more, and [Rebuild] for how they get names again.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -118,6 +120,9 @@ func (s *Store) setUp(ctx context.Context, o *Options) error {
 func (s *Store) toCreate(ctx context.Context, o *Options) (*plan, error) {
 	hs := s.homes
 	if p := hs.halfMade(); p != nil {
+		if p.Rebuild {
+			return nil, fmt.Errorf("open store: %w: a rebuild on %v was interrupted; rebuild it again with these directories", fs.ErrNotExist, p.Paths)
+		}
 		if o.NoCreate {
 			return nil, fmt.Errorf("open store: %w: its creation on %v was interrupted; create it again with these directories", fs.ErrNotExist, p.Paths)
 		}

@@ -45,6 +45,9 @@ type plan struct {
 	Disks []string `json:"disks"` // of the directories, in the order of Paths
 	Paths []string `json:"paths"`
 	Logs  []string `json:"logs"` // those of Disks that have the log
+
+	// Rebuild says that the disks are those of a store whose log was lost: see Rebuild.
+	Rebuild bool `json:"rebuild,omitempty"`
 }
 
 // newPlan gives identities to all directories and chooses those of the log.

@@ -46,7 +46,7 @@ func (s *Store) Repair(ctx context.Context) (RepairReport, error) { return s.eng
 
 // Collect removes the blobs that nothing can name any more: of what was purged,
 // once its grace is over, and of puts that failed. Nothing is removed while a disk
-// is absent. Complete objects that no record names, of puts that were cut off before
+// is absent, nor in a store that was rebuilt and not accepted. Complete objects that no record names, of puts that were cut off before
 // they were acknowledged or of a log that was restored from an older copy, are named in
 // the report and left alone unless CollectOptions.Unclaimed is set.
 func (s *Store) Collect(ctx context.Context, opts CollectOptions) (CollectReport, error) {
@@ -108,6 +108,8 @@ type Stats struct {
 	Extents   uint64
 	Queued    uint64 // rows of the repair queue: shards, and absent disks
 	Condemned uint64 // acts of putting that nothing refers to, for Collect when their grace is over
+
+	Unaccepted bool // it was rebuilt, and nothing is collected until a Rebuild with Accept
 }
 
 // Stats returns what the store holds, and totals since it was opened. It costs
@@ -115,7 +117,8 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	c := s.cat.Counts()
 	return Stats{Stats: s.eng.Stats(), Objects: c.Objects, Dirs: c.Dirs, Versions: c.Versions, Bytes: c.Bytes, Contents: c.Contents,
-		Stored: c.Stored, Inline: c.Inline, Extents: c.Extents, Queued: c.Repairs, Condemned: c.Uploads[store.UploadCondemned]}
+		Stored: c.Stored, Inline: c.Inline, Extents: c.Extents, Queued: c.Repairs, Condemned: c.Uploads[store.UploadCondemned],
+		Unaccepted: s.unaccepted}
 }
 
 // Disk is a registered backend.

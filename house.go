@@ -43,10 +43,11 @@ func (h *home) at(elem ...string) string { return path.Join(append([]string{h.pa
 
 // homes are the directories that a store was opened with.
 type homes struct {
-	fs   durable.FS
-	log  *slog.Logger
-	list []*home
-	pin  bool // LogDirs were given: they are the places of the log, no others
+	fs    durable.FS
+	log   *slog.Logger
+	list  []*home
+	still bool // nothing may be changed
+	pin   bool // LogDirs were given: they are the places of the log, no others
 
 	creating []io.Closer // locks held while a store is created
 }
@@ -56,7 +57,7 @@ type homes struct {
 // a future version, directories of two stores. Nothing is changed but what the
 // opening of a disk cleans up.
 func openHomes(o *Options) (*homes, error) {
-	hs := &homes{fs: o.fs, log: o.Logger, pin: len(o.LogDirs) > 0}
+	hs := &homes{fs: o.fs, log: o.Logger, pin: len(o.LogDirs) > 0, still: o.still}
 	for _, p := range o.Dirs {
 		if err := hs.add(p, true, false); err != nil {
 			return nil, err
@@ -97,7 +98,7 @@ func (hs *homes) add(name string, holds, logs bool) error {
 
 // open opens one directory.
 func (hs *homes) open(h *home) error {
-	h.disk, h.err = dir.Open(hs.fs, h.path, dir.Options{Logger: hs.log})
+	h.disk, h.err = dir.Open(hs.fs, h.path, dir.Options{Logger: hs.log, ReadOnly: hs.still})
 	switch {
 	case errors.Is(h.err, store.ErrLocked):
 		return fmt.Errorf("open store: %s: %w", h.path, h.err)

@@ -95,7 +95,7 @@ func (s *Store) Stat(ctx context.Context, name string) (Object, error) {
 
 // StatVersion is Stat of a version that Versions lists, 0 the current one.
 func (s *Store) StatVersion(ctx context.Context, name string, version uint64) (Object, error) {
-	err := checkName(name)
+	err := catalog.CheckFound(name)
 	if err != nil {
 		return Object{}, fmt.Errorf("stat %s: %w", name, err)
 	}

@@ -88,6 +88,8 @@ type Options struct {
 	clock func() time.Time // nil: time.Now
 	calm  bool             // log members one after the other, for tests that record operations
 
+	rebuild bool  // directories that are not there may be any
+	still   bool  // nothing in the directories may be changed
 	segment int64 // size of a segment of the log, 0: the default
 	// Between two looks at what of the log is to be kept, 0: 5 s; negative: only where a test
 	// asks. And segments that are sealed between two snapshots, 0: 4.

@@ -107,6 +107,9 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
+	if s.joining != nil {
+		registered = s.joining
+	}
 	given := s.given(o)
 	for _, b := range given {
 		if !slices.ContainsFunc(registered, func(r catalog.Backend) bool { return r.ID == b.ID }) {
@@ -116,7 +119,7 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	for _, r := range registered {
 		s.disks = append(s.disks, s.disk(o, r))
 	}
-	if err := s.surplus(); err != nil {
+	if err := s.surplus(); err != nil && !o.rebuild {
 		return err
 	}
 	if err := s.loadPolicies(ctx); err != nil {
@@ -125,6 +128,11 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	if err := s.run(ctx, o); err != nil {
 		return err
 	}
+	mark, err := s.cat.State(ctx, store.StateRebuilt)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	s.unaccepted = string(mark) == store.Unaccepted && !o.rebuild
 	s.warn()
 	if err := s.remember(ctx, registered); err != nil {
 		return err
@@ -210,6 +218,9 @@ func (s *Store) warn() {
 	}
 	if err := s.ReadOnly(); err != nil {
 		s.log.Warn("the store takes no changes", "reason", err)
+	}
+	if s.unaccepted {
+		s.log.Warn("the store was rebuilt from its shards: nothing is collected until that is accepted")
 	}
 }
 

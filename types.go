@@ -101,6 +101,18 @@ type (
 	// ReshapeReport is what Store.Reshape did. See store.ReshapeReport for its fields.
 	ReshapeReport = store.ReshapeReport
 
+	// AuditReport is what Store.Audit found. See store.AuditReport for its fields.
+	AuditReport = store.AuditReport
+
+	// RebuildOptions says how to rebuild. See store.RebuildOptions for its fields.
+	RebuildOptions = store.RebuildOptions
+
+	// RebuildReport is what Rebuild found and did. See store.RebuildReport for its fields.
+	RebuildReport = store.RebuildReport
+
+	// Found is something on the disks that no record names. See store.Found for its fields.
+	Found = store.Found
+
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.
 	CollectOptions = store.CollectOptions

@@ -29,7 +29,7 @@ type CollectReport struct {
 	Blobs   int64 // removed
 	Orphans int64 // of them: blobs that no record names
 	Strange int64 // names on backends that are no keys of ours: left alone
-	Skipped error // why nothing was removed: a backend is absent
+	Skipped error // why nothing was removed: a backend is absent, or the store was rebuilt and not accepted
 
 	// Unclaimed are complete objects that no record names, as far as their blobs tell;
 	// UnclaimedNames are those of the first 100. They are left alone, with all blobs of
@@ -56,6 +56,9 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 	defer s.collecting.give()
 	if err := s.allPresent(ctx); err != nil {
 		rep.Skipped = err
+		return rep, nil
+	}
+	if rep.Skipped = s.unaccepted(ctx); rep.Skipped != nil && !opts.DryRun {
 		return rep, nil
 	}
 	c := &collection{s: s, opts: opts, rep: &rep}

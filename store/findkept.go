@@ -20,8 +20,8 @@ type FindOptions struct {
 	Logger   *slog.Logger // nil: silent
 }
 
-// Found is a stream that is kept, as its shards describe it.
-type Found struct {
+// KeptStream is a stream that is kept, as its shards describe it.
+type KeptStream struct {
 	Kept
 	opts    FindOptions
 	extents []Extent
@@ -32,7 +32,7 @@ type Found struct {
 // it lists the keys of all backends, and opens the blobs of those streams alone. A backend
 // that cannot be listed is passed over, with a warning. Some of what is found may have been
 // dropped since, or never been recorded: the bytes are right all the same.
-func FindKept(ctx context.Context, opts FindOptions) ([]Found, error) {
+func FindKept(ctx context.Context, opts FindOptions) ([]KeptStream, error) {
 	f := &finder{opts: opts, s: newLoose(opts.StoreID, opts.Backends, &shelf{}, opts.Logger), blobs: map[UploadID]map[ExtentID][]foundBlob{}}
 	defer f.s.Close()
 	for _, b := range opts.Backends {
@@ -43,7 +43,7 @@ func FindKept(ctx context.Context, opts FindOptions) ([]Found, error) {
 			f.s.log.Warn("a backend cannot be listed", "backend", b.ID(), "err", err)
 		}
 	}
-	var list []Found
+	var list []KeptStream
 	for upload, extents := range f.blobs {
 		found, err := f.upload(ctx, upload, extents)
 		if ctx.Err() != nil {
@@ -55,14 +55,14 @@ func FindKept(ctx context.Context, opts FindOptions) ([]Found, error) {
 		}
 		list = append(list, found)
 	}
-	slices.SortFunc(list, func(a, b Found) int {
+	slices.SortFunc(list, func(a, b KeptStream) int {
 		return cmp.Or(cmp.Compare(b.Last, a.Last), cmp.Compare(b.Number, a.Number), slices.Compare(a.Upload[:], b.Upload[:]))
 	})
 	return list, nil
 }
 
 // Open returns a reader of the content, every byte of it verified.
-func (f *Found) Open(ctx context.Context) (io.ReadCloser, error) {
+func (f *KeptStream) Open(ctx context.Context) (io.ReadCloser, error) {
 	return openLoose(ctx, f.opts.StoreID, f.opts.Backends, f.extents, f.ID, f.Size, f.opts.Logger)
 }
 
@@ -99,8 +99,8 @@ func (f *finder) list(ctx context.Context, d *disk) error {
 }
 
 // upload puts a stream together.
-func (f *finder) upload(ctx context.Context, id UploadID, blobs map[ExtentID][]foundBlob) (Found, error) {
-	found := Found{opts: f.opts}
+func (f *finder) upload(ctx context.Context, id UploadID, blobs map[ExtentID][]foundBlob) (KeptStream, error) {
+	found := KeptStream{opts: f.opts}
 	extents := map[ExtentID]Extent{}
 	var done *complete
 	var errs []error

@@ -34,7 +34,7 @@ func (r *rig) keep(k store.Kept, data []byte) store.Kept {
 }
 
 // find looks for what is kept of a kind on all backends that are there.
-func (r *rig) find(kind store.Kind) []store.Found {
+func (r *rig) find(kind store.Kind) []store.KeptStream {
 	r.t.Helper()
 	opts := store.FindOptions{StoreID: [16]byte{'r', 'i', 'g'}, Kind: kind}
 	for _, m := range r.mems {
@@ -46,7 +46,7 @@ func (r *rig) find(kind store.Kind) []store.Found {
 }
 
 // readFound reads one of them.
-func readFound(ctx context.Context, f *store.Found) ([]byte, error) {
+func readFound(ctx context.Context, f *store.KeptStream) ([]byte, error) {
 	rd, err := f.Open(ctx)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func explainOpen(err error, place string, dirs []string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case slices.ContainsFunc(dirs, isDisk):
-		return &hinted{err, "there are shards in these directories: make no new store there. Attach the disks that are missing, or bring back the folder log/ of a disk from a backup"}
+		return &hinted{err, "there are shards in these directories: make no new store there. Attach the disks that are missing, or bring back the folder log/ of a disk from a backup. Where none is left, blockframe rebuild restores what the shards alone prove"}
 	}
 	for _, dir := range dirs {
 		if state(dir) == "there" && !strings.Contains(err.Error(), "was interrupted") {
@@ -35,7 +35,7 @@ func corruptHint(err error) string {
 	case strings.Contains(text, "records that were acknowledged"):
 		return "" // it says so itself
 	case strings.Contains(text, "log member"):
-		return "nothing can be read without a whole copy of the commit log: bring back the folder log/ of a disk from a backup. The shards are as they were: make no new store there"
+		return "nothing can be read without a whole copy of the commit log: bring back the folder log/ of a disk from a backup. The shards are as they were: make no new store there. Where no copy is left, move the folders log/ and view/ of all disks away, and blockframe rebuild restores what the shards alone prove"
 	case strings.Contains(text, "id is missing"), strings.Contains(text, "no identity"):
 		return "what the disks hold is as it was: make no new store there. Bring back the file id of a disk from a backup"
 	}

@@ -14,7 +14,7 @@
 //	4  data lost or tampered with: objects and ranges are named
 //	5  damage left, nothing lost
 //
-// 3 comes from scrub alone, 5 from scrub and inspect; 4 wins over 5 over 3. get exits 0
+// 3 comes from scrub and rebuild, 5 from these and inspect; 4 wins over 5 over 3. get exits 0
 // when the bytes are right, with a line on standard error if something had to be
 // repaired, and 4 when a range is lost.
 //

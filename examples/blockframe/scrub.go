@@ -66,6 +66,9 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 			row.Disks = append(row.Disks, diskRow{d.ID.String(), d.Path, d.Err.Error()})
 		}
 	}
+	if err := a.audit(ctx, st, row); err != nil {
+		return err
+	}
 	row.Exit, row.next = row.exit(), nextStep(ctx, st, opts.Repair)
 	a.findUnclaimed(ctx, st, row)
 	if a.json {
@@ -77,6 +80,23 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 		return err
 	}
 	return status(row.Exit)
+}
+
+// audit adds to a deep pass what does not agree in the index. What it says of blobs the
+// pass has said.
+func (a *app) audit(ctx context.Context, st *blockframe.Store, row *scrubRow) error {
+	row.Unaccepted = st.Stats().Unaccepted
+	if !row.Deep {
+		return nil
+	}
+	rep, err := st.Audit(ctx)
+	for _, p := range rep.Problems {
+		row.Errors = append(row.Errors, "index: "+p)
+	}
+	if len(rep.Problems) > 0 {
+		row.Errors = append(row.Errors, "the index is not to be trusted: move the folder view/ away, and the next command makes it anew from the commit log")
+	}
+	return err
 }
 
 // findUnclaimed adds to a deep pass what a collection would say of complete objects that
@@ -112,12 +132,13 @@ type scrubRow struct {
 	LogLeft  int64      `json:"log_left"`     // copies of its segments left bad
 	LogLost  []string   `json:"log_lost,omitempty"`
 	Disks    []diskRow  `json:"disks,omitempty"`
-	ByDisk   []foundRow `json:"by_disk,omitempty"`
+	ByDisk   []byDiskRow `json:"by_disk,omitempty"`
 	ReadOnly string     `json:"read_only,omitempty"`
 	Errors   []string   `json:"errors,omitempty"`
 	Exit     int        `json:"exit"`
 
-	Unclaimed      int64    `json:"unclaimed,omitempty"` // complete objects that no record names
+	Unaccepted     bool     `json:"unaccepted,omitempty"` // the store was rebuilt: gc removes nothing
+	Unclaimed      int64    `json:"unclaimed,omitempty"`  // complete objects that no record names
 	UnclaimedNames []string `json:"unclaimed_names,omitempty"`
 
 	lost []blockframe.CorruptError // merged

@@ -8,8 +8,8 @@ import (
 	"github.com/blockframe/blockframe"
 )
 
-// foundRow is what a scrub found on a disk.
-type foundRow struct {
+// byDiskRow is what a scrub found on a disk.
+type byDiskRow struct {
 	ID      string `json:"id"`
 	Path    string `json:"path,omitempty"`
 	Shards  int64  `json:"shards"`
@@ -20,15 +20,15 @@ type foundRow struct {
 }
 
 // foundOn returns what a scrub found, by disk.
-func foundOn(r *blockframe.ScrubReport) (list []foundRow) {
+func foundOn(r *blockframe.ScrubReport) (list []byDiskRow) {
 	for _, d := range r.Disks {
-		list = append(list, foundRow{d.Backend.String(), d.Path, d.Blobs, d.Bytes, d.Damaged, d.Absent, d.Errors})
+		list = append(list, byDiskRow{d.Backend.String(), d.Path, d.Blobs, d.Bytes, d.Damaged, d.Absent, d.Errors})
 	}
 	return list
 }
 
 // text tells it, "" where nothing was found.
-func (d *foundRow) text() string {
+func (d *byDiskRow) text() string {
 	if d.Damaged == 0 && d.Absent == 0 && d.Errors == 0 {
 		return ""
 	}
@@ -60,7 +60,7 @@ type statusRow struct {
 	Lost     int64      `json:"lost"`     // ranges
 	Degraded int64      `json:"degraded"` // versions
 	Errors   []string   `json:"errors,omitempty"`
-	ByDisk   []foundRow `json:"by_disk,omitempty"`
+	ByDisk   []byDiskRow `json:"by_disk,omitempty"`
 	Names    []string   `json:"names,omitempty"` // of degraded versions, the first ones
 
 	left time.Duration

@@ -11,7 +11,7 @@ import (
 
 // live returns the node that has the name now, if it is not deleted.
 func (t *tx) live(name string) (*node, error) {
-	if err := CheckName(name); err != nil {
+	if err := CheckFound(name); err != nil {
 		return nil, err
 	}
 	n := t.walk(name)
@@ -46,7 +46,7 @@ func (t *tx) delete(c *Delete) store.Result {
 
 // purge drops versions for good.
 func (t *tx) purge(c *Purge) store.Result {
-	if err := CheckName(c.Name); err != nil {
+	if err := CheckFound(c.Name); err != nil {
 		return store.Result{Err: err}
 	}
 	if c.All == (c.Version != 0) {

@@ -64,6 +64,9 @@ func encodeCommand(e *frame.Encoder, c store.Command) error {
 	case store.Scrubbed:
 		encodeScrubbed(e, &c)
 	default:
+		if known, err := encodeAdoption(e, c); known {
+			return err
+		}
 		return encodeName(e, c)
 	}
 	return nil
@@ -108,7 +111,10 @@ func decodeCommand(kind store.CommandKind, body []byte) (c store.Command, err er
 	case store.KindScrubbed:
 		c = decodeScrubbed(d)
 	default:
-		if c = decodeName(kind, d); c == nil {
+		if c = decodeAdoption(kind, d); c == nil {
+			c = decodeName(kind, d)
+		}
+		if c == nil {
 			return nil, fmt.Errorf("%w: command kind %d", frame.ErrVersion, kind)
 		}
 	}
@@ -222,8 +228,16 @@ func decodeShard(d *frame.Decoder) store.Shard {
 	return store.Shard{Backend: d.ID(), Generation: d.U32(), Missing: d.Bool()}
 }
 
-// encodeExtent appends a valid extent: see checkExtent.
+// encodeExtent appends a valid extent: see checkExtent, and enough.
 func encodeExtent(e *frame.Encoder, x *store.Extent) error {
+	if err := encodeFound(e, x); err != nil {
+		return err
+	}
+	return enough(x)
+}
+
+// encodeFound appends an extent of which there may be just K shards.
+func encodeFound(e *frame.Encoder, x *store.Extent) error {
 	if err := checkExtent(x); err != nil {
 		return err
 	}
@@ -250,7 +264,17 @@ func encodeExtent(e *frame.Encoder, x *store.Extent) error {
 	return nil
 }
 
-func decodeExtent(d *frame.Decoder) (x store.Extent) {
+func decodeExtent(d *frame.Decoder) store.Extent {
+	x := decodeFound(d)
+	if d.Err() == nil {
+		if err := enough(&x); err != nil {
+			d.Fail("%v", err)
+		}
+	}
+	return x
+}
+
+func decodeFound(d *frame.Decoder) (x store.Extent) {
 	x.ID, x.Upload = d.ID(), d.ID()
 	x.Ordinal = int(d.U32())
 	x.Offset, x.Length = d.I64(), d.I64()
@@ -312,9 +336,8 @@ func checkExtent(x *store.Extent) error {
 			}
 		}
 	}
-	// Fewer than K+1 could not lose a single one: no put is acknowledged so.
-	if present <= x.Code.K {
-		return bad("%d shards of a %v code are durable, want at least %d", present, x.Code, x.Code.K+1)
+	if present < x.Code.K {
+		return bad("%d shards of a %v code are durable, want at least %d", present, x.Code, x.Code.K)
 	}
 	return nil
 }

@@ -27,13 +27,6 @@ func (c *Catalog) FlushSoon() error {
 	return c.View().FlushSoon()
 }
 
-// Renew closes the view as if it had failed, and makes another one.
-func (c *Catalog) Renew() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.renew(errors.New("a test says so"))
-}
-
 // ContentWhile is Content, and calls during in the middle of each try.
 func (c *Catalog) ContentWhile(ctx context.Context, id store.ID, during func()) (out store.Content, err error) {
 	err = c.read(ctx, func(r *rows) error {
@@ -105,4 +98,35 @@ func ReadSnapshot(r io.Reader) (again []byte, rows []kv.KV, err error) {
 		}
 		w.flush()
 	}
+}
+
+// Rows returns the rows that an audit looks at.
+func (c *Catalog) Rows(ctx context.Context) (list []kv.KV, err error) {
+	err = c.readState(ctx, func(r *rows) error {
+		for _, table := range []byte{tNode, tDirent, tParked, tVersion, tContent, tReferrer, tUpload, tPlace, tExtent, tOrdinal, tQueue, tQueued} {
+			for row := range r.scan([]byte{table}, nil) {
+				list = append(list, kv.KV{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value)})
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// AuditAs audits what there would be if a row had another value, nil: if it were gone.
+func (c *Catalog) AuditAs(ctx context.Context, key, value []byte) (rep store.AuditReport, err error) {
+	err = c.readState(ctx, func(r *rows) error {
+		o := kv.NewOverlay(r.r)
+		if value == nil {
+			err = o.Delete(key)
+		} else {
+			err = o.Set(key, value)
+		}
+		if err != nil {
+			return err
+		}
+		over := &rows{r: o}
+		return errors.Join(over.audit(ctx, &rep), over.err)
+	})
+	return rep, err
 }

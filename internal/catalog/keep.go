@@ -53,7 +53,7 @@ func (t *tx) above(inode uint64, change func(n *node)) {
 
 // subject returns the version that Hold and Retain speak of.
 func (t *tx) subject(name string, number uint64) (*version, error) {
-	if err := CheckName(name); err != nil {
+	if err := CheckFound(name); err != nil {
 		return nil, err
 	}
 	if number == 0 {

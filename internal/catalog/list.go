@@ -26,7 +26,7 @@ func (c *Catalog) ListAll(ctx context.Context, dir, after string) iter.Seq2[stor
 func (c *Catalog) list(ctx context.Context, dir, after string, all bool) iter.Seq2[store.Object, error] {
 	return stream(ctx, c, func(r *rows, yield func(store.Object) bool) error {
 		if dir != "." {
-			if err := CheckName(dir); err != nil {
+			if err := CheckFound(dir); err != nil {
 				return err
 			}
 		}
@@ -78,7 +78,7 @@ func (r *rows) children(n *node, dir, after string, all bool, yield func(store.O
 func (c *Catalog) Walk(ctx context.Context, dir, after string) iter.Seq2[store.Object, error] {
 	return stream(ctx, c, func(r *rows, yield func(store.Object) bool) error {
 		if dir != "." {
-			if err := CheckName(dir); err != nil {
+			if err := CheckFound(dir); err != nil {
 				return err
 			}
 		}
@@ -130,7 +130,7 @@ func (r *rows) tree(n *node, dir, rest string, yield func(store.Object) bool) bo
 // aside when another took the place, told apart by Inode.
 func (c *Catalog) Versions(ctx context.Context, name string) iter.Seq2[store.Object, error] {
 	return stream(ctx, c, func(r *rows, yield func(store.Object) bool) error {
-		if err := CheckName(name); err != nil {
+		if err := CheckFound(name); err != nil {
 			return err
 		}
 		found := false

@@ -264,6 +264,14 @@ func (t *tx) apply(c store.Command) store.Result {
 		return t.setState(&c)
 	case store.Scrubbed:
 		return t.scrubbed(&c)
+	case store.AdoptExtent:
+		return t.adoptExtent(&c.Extent)
+	case store.Adopt:
+		return t.adopt(&c)
+	case store.Adopted:
+		return t.adopted(c.Upload)
+	case store.RaiseEpoch:
+		return t.raiseEpoch(c.Epoch)
 	}
 	return t.applyName(c)
 }

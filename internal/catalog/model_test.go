@@ -333,6 +333,14 @@ func (m *model) command(c store.Command) error {
 		m.release(c.Upload)
 	case store.SetState:
 		m.state[c.Key] = string(c.Value)
+	case store.AdoptExtent:
+		return m.adoptExtent(c.Extent)
+	case store.Adopt:
+		return m.adopt(c)
+	case store.Adopted:
+		m.adopted(c.Upload)
+	case store.RaiseEpoch:
+		m.epoch = max(m.epoch, c.Epoch)
 	case catalog.SetPolicy:
 		m.policies[fmt.Sprintf("%s %020d", c.Policy.Prefix, c.Policy.MaxSize)] = c.Policy
 	case catalog.UnsetPolicy:

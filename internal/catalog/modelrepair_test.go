@@ -134,7 +134,7 @@ func (m *model) kill(id store.UploadID) error {
 		return fs.ErrNotExist
 	}
 	ripe := u.State == store.UploadCondemned && !m.now.Before(u.Until) || u.State == store.UploadOpen && u.Epoch < m.epoch
-	if !ripe {
+	if !ripe || m.state[store.AdoptingKey(id)] != "" {
 		return nil
 	}
 	u.State, u.Until = store.UploadDead, time.Time{}

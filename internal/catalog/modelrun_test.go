@@ -65,7 +65,7 @@ func names() (out []string) {
 			}
 		}
 	}
-	return out
+	return append(out, "lost+found", "lost+found/a", "lost+found/b", "lost+found/a/b")
 }
 
 func (g *gen) upload() int {
@@ -142,6 +142,8 @@ func (g *gen) command() store.Command {
 	switch g.IntN(37) {
 	case 0:
 		return store.OpenEpoch{}
+	case 34, 35, 36:
+		return g.adoption()
 	case 1, 2:
 		n := g.upload()
 		return store.AddExtent{Extent: extent(1000*n+g.IntN(2), n, g.IntN(2), int64(g.IntN(2))*1000, 1000, g.epoch())}
@@ -327,6 +329,9 @@ func TestModel(t *testing.T) {
 				if got, want := r.dump(), g.m.dump(g.uploads); got != want {
 					t.Fatalf("after\n%s\n%s", recent(log), diff(want, got))
 				}
+			}
+			if g.IntN(5) == 0 {
+				r.sound(strings.Join(log[max(0, len(log)-2):], "\n"))
 			}
 			switch g.IntN(80) {
 			case 4:

@@ -10,7 +10,7 @@ import (
 )
 
 // reserved are the components of the root that are not for users.
-var reserved = []string{"lost+found", ".versions"}
+var reserved = []string{store.LostFound, ".versions"}
 
 // clean reports whether s can be part of a key and of a line of JSON.
 func clean(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
@@ -18,6 +18,34 @@ func clean(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "
 // CheckName returns nil if name can be that of an object or directory, else an
 // error that matches fs.ErrInvalid and says why not.
 func CheckName(name string) error {
+	if err := checkAny(name); err != nil {
+		return err
+	}
+	return checkReserved(name, reserved...)
+}
+
+// CheckFound is CheckName for what may be there already: names below store.LostFound
+// too, which only a rebuild gives.
+func CheckFound(name string) error {
+	if err := checkAny(name); err != nil {
+		return err
+	}
+	return checkReserved(name, reserved[1:]...)
+}
+
+// checkReserved refuses names that are, or lie in, one of those components of the root.
+func checkReserved(name string, reserved ...string) error {
+	first, _, _ := strings.Cut(name, "/")
+	for _, r := range reserved {
+		if first == r {
+			return invalid("name %q: %s is reserved", name, r)
+		}
+	}
+	return nil
+}
+
+// checkAny returns what is wrong with a name, reserved or not.
+func checkAny(name string) error {
 	switch {
 	case name == "":
 		return invalid("name is empty")
@@ -31,12 +59,6 @@ func CheckName(name string) error {
 		return invalid("name \".\" is the root")
 	case !fs.ValidPath(name):
 		return invalid("name %q has an empty component, a dot or two for one, or begins or ends with a slash", name)
-	}
-	first, _, _ := strings.Cut(name, "/")
-	for _, r := range reserved {
-		if first == r {
-			return invalid("name %q: %s is reserved", name, r)
-		}
 	}
 	for c := range strings.SplitSeq(name, "/") {
 		if len(c) > store.MaxComponent {

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -205,11 +206,14 @@ func TestHostileNames(t *testing.T) {
 			catalog.SetAttr{Name: name}, catalog.Hold{Name: name}, catalog.Retain{Name: name, Until: r.now},
 			catalog.Rename{From: name, To: "x"}} {
 			err := r.do(c).Err
+			if strings.HasPrefix(name, "lost+found") && errors.Is(err, fs.ErrNotExist) {
+				continue // what a rebuild put there may be looked at, changed and removed
+			}
 			require.ErrorIs(t, err, fs.ErrInvalid, "%T %q", c, name)
 			require.ErrorContains(t, err, reason, "%T %q", c, name)
 		}
 		_, err := r.cat.Object(ctx, name, 0)
-		if name != "." {
+		if name != "." && !strings.HasPrefix(name, "lost+found") {
 			require.ErrorIs(t, err, fs.ErrInvalid)
 		}
 	}

@@ -159,7 +159,7 @@ func stream[T any](ctx context.Context, c *Catalog, f func(r *rows, yield func(T
 // yields it as a version 0.
 func (c *Catalog) Object(ctx context.Context, name string, number uint64) (o store.Object, err error) {
 	if name != "." {
-		if err := CheckName(name); err != nil {
+		if err := CheckFound(name); err != nil {
 			return o, err
 		}
 	}

@@ -33,6 +33,8 @@ func samples() []store.Command {
 	x.Kind, x.Descriptor, x.ParityRoot = store.KindPack, frame.Sum([]byte("d")), frame.Sum([]byte("p"))
 	x.Shards[2] = store.Shard{Missing: true}
 	x.Shards[1].Generation = 1 << 20
+	few := extent(3, 4, 0, 0, 777, 9)
+	few.Shards[0] = store.Shard{Missing: true, Generation: 2}
 	put := located("dir/name", "L", 500, 4, 9)
 	put.Attr, put.Policy, put.Expect, put.Distrust, put.Offset = attr, "gold", 12, uid(8), 0
 	tiny := inline("tiny", "t", 6)
@@ -58,6 +60,10 @@ func samples() []store.Command {
 		store.Release{Upload: uid(9)},
 		store.SetState{Key: "cursor", Value: []byte("here")},
 		store.Scrubbed{Deep: true, Began: time.Unix(5, 6).UTC(), Extents: 1, Bytes: 2, Damaged: 3, Repaired: 4, Lost: 5},
+		store.AdoptExtent{Extent: few},
+		store.Adopt{Name: "lost+found/a", Attr: attr, Policy: "gold", ID: idOf("a"), Size: 5, Upload: uid(9), Offset: 7},
+		store.Adopted{Upload: uid(9)},
+		store.RaiseEpoch{Epoch: 1 << 40},
 		catalog.Delete{Name: "a/b", Expect: 3},
 		catalog.Purge{Name: "a/b", Version: 7},
 		catalog.Purge{Name: "a/b", All: true},
@@ -102,7 +108,7 @@ func TestGolden(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, &catalog.Entry{Stamp: stamp, Origin: origin, Record: store.Record{Each: true, Commands: []store.Command{c}}}, r)
 	}
-	require.Len(t, kinds, 28, "a command without a golden vector")
+	require.Len(t, kinds, 34, "a command without a golden vector")
 	if *update {
 		require.NoError(t, os.WriteFile(name, []byte(lines.String()), 0o644))
 	}

@@ -416,7 +416,7 @@ func (u *upload) public() store.Upload {
 
 func (r *rows) extent(id store.ExtentID) *store.Extent {
 	var x store.Extent
-	if !r.load(key(tExtent, id), func(d *frame.Decoder) { x = decodeExtent(d) }) {
+	if !r.load(key(tExtent, id), func(d *frame.Decoder) { x = decodeFound(d) }) {
 		return nil
 	}
 	return &x
@@ -424,7 +424,7 @@ func (r *rows) extent(id store.ExtentID) *store.Extent {
 
 func encodedExtent(x *store.Extent) []byte {
 	var e frame.Encoder
-	must(encodeExtent(&e, x))
+	must(encodeFound(&e, x))
 	return e.B
 }
 

@@ -10,7 +10,11 @@ import (
 // addExtent records an extent under its upload, which it makes if it is the
 // first, and returns the upload. An extent that is recorded already is success.
 // When it is refused, nothing has changed.
-func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
+func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) { return t.addExtentOf(x, false) }
+
+// addExtentOf is addExtent. An extent that was found may begin an upload of an earlier
+// epoch.
+func (t *tx) addExtentOf(x *store.Extent, found bool) (*upload, bool, error) {
 	u := t.upload(x.Upload)
 	if old := t.extent(x.ID); old != nil {
 		if u == nil || !sameExtent(old, x) {
@@ -21,7 +25,7 @@ func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
 		}
 		return u, false, nil
 	}
-	u, err := t.extend(u, x)
+	u, err := t.extend(u, x, found)
 	if err != nil {
 		return nil, false, err
 	}
@@ -56,11 +60,11 @@ func encodeFixed(x, of *store.Extent) []byte {
 }
 
 // extend returns the upload that x is the next extent of.
-func (t *tx) extend(u *upload, x *store.Extent) (*upload, error) {
+func (t *tx) extend(u *upload, x *store.Extent, found bool) (*upload, error) {
 	switch {
 	case x.Epoch > t.meta.epoch:
 		return nil, invalid("extent %v is of epoch %d, the newest is %d", x.ID, x.Epoch, t.meta.epoch)
-	case u == nil && x.Epoch < t.meta.epoch:
+	case u == nil && x.Epoch < t.meta.epoch && !found:
 		return nil, refuse(ErrExpired, "upload %v began in epoch %d, now is %d", x.Upload, x.Epoch, t.meta.epoch)
 	case u == nil && t.isForgotten(x):
 		return nil, refuse(ErrExpired, "upload %v was forgotten", x.Upload)
@@ -155,6 +159,9 @@ func (t *tx) kill(id store.UploadID) store.Result {
 	u := t.upload(id)
 	if u == nil {
 		return store.Result{Err: notExist("upload %v", id)}
+	}
+	if _, adopting := t.get(adoptingRow(id)); adopting {
+		return store.Result{} // a rebuild was cut off: the next one goes on with it
 	}
 	switch u.state {
 	case store.UploadDead:

@@ -62,6 +62,9 @@ type Options struct {
 	// the cache to those who read.
 	Buffered bool
 
+	// ReadOnly changes nothing: every change is refused, and what a crash left stays.
+	ReadOnly bool
+
 	// Logger is told what Open cleaned up and what could not be removed. Nil
 	// is silent.
 	Logger *slog.Logger
@@ -112,17 +115,30 @@ func Open(fsys durable.FS, path string, opts Options) (*Backend, error) {
 		return nil, err
 	}
 	b.id = id
-	b.lock, err = fsys.Lock(b.at(lockName))
+	b.lock, err = b.take()
 	if isReadOnly(err) {
 		b.refuse(err)
 		b.log.Warn("opened for reading only", "dir", path, "err", err)
 	} else if err != nil {
 		return nil, err
+	} else if opts.ReadOnly {
+		b.refuse(fmt.Errorf("%w: opened for reading", fs.ErrPermission))
 	} else if err := b.tidy(); err != nil {
 		return nil, errors.Join(err, b.lock.Close())
 	}
 	b.countTop()
 	return b, nil
+}
+
+// take locks the directory. Where nothing may change, a lock that was never made is not
+// made: then no process ever had the directory open.
+func (b *Backend) take() (io.Closer, error) {
+	if b.opts.ReadOnly {
+		if _, err := b.fs.Stat(b.at(lockName)); err != nil {
+			return nil, fmt.Errorf("%w: opened for reading", fs.ErrPermission)
+		}
+	}
+	return b.fs.Lock(b.at(lockName))
 }
 
 // orOS returns the operating system's files if fsys is nil.

@@ -30,6 +30,9 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 		room  int
 	}
 	var list []scored
+	if len(targets)*per < shards {
+		return nil, fmt.Errorf("%w: %d shards, at most %d on one of %d: %w", ErrTooFew, shards, per, len(targets), ErrNoSpace)
+	}
 	room := 0
 	for _, t := range targets {
 		fit := per
@@ -57,6 +60,49 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 		}
 	}
 	return places, nil
+}
+
+// Spread returns how many shards of a stripe of the extent may lie together on one
+// backend when a shard moves: as many as do already, and one at least. So what moves
+// never makes an extent survive fewer backends than it did, but where a policy with its
+// code has a PerBackend that says so.
+func (e *Extent) Spread(policies []Policy) int {
+	on, most := map[BackendID]int{}, 1
+	for _, s := range e.Shards {
+		on[s.Backend]++
+		most = max(most, on[s.Backend])
+	}
+	for _, p := range policies {
+		if p.Code == e.Code {
+			most = max(most, p.PerBackend)
+		}
+	}
+	return most
+}
+
+// PlaceOne chooses another backend for shard i of an extent, with room for need bytes. The
+// other shards stay where they are, and no backend has more than per of them then: it
+// takes one that has the fewest, of these by the score that Place goes by. ErrTooFew says
+// that all targets have as many as they may, ErrNoSpace that the others are full.
+func PlaceOne(e *Extent, i, per int, need int64, targets []Target) (BackendID, error) {
+	on := map[BackendID]int{}
+	for j, s := range e.Shards {
+		if j != i {
+			on[s.Backend]++
+		}
+	}
+	fit := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.ID == e.Shards[i].Backend || on[t.ID] >= per })
+	if len(fit) == 0 {
+		return BackendID{}, fmt.Errorf("%w: each of %d others has %d shards of the extent already", ErrTooFew, len(targets), per)
+	}
+	room := slices.DeleteFunc(slices.Clone(fit), func(t Target) bool { return t.Free < need })
+	if len(room) == 0 {
+		return BackendID{}, fmt.Errorf("%w: a shard of %s needs a place%s", ErrNoSpace, megabytes(need), short(1, need, fit))
+	}
+	best := slices.MinFunc(room, func(a, b Target) int {
+		return cmp.Or(cmp.Compare(on[a.ID], on[b.ID]), cmp.Compare(score(e.ID, b), score(e.ID, a)), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return best.ID, nil
 }
 
 // short names the targets that have no room for per shards of need bytes.

@@ -24,6 +24,7 @@ type model struct {
 	inline   []store.ID // oldest first
 	state    map[string]string
 	policies map[string]store.Policy
+	backends []catalog.Backend
 	inode    uint64
 	epoch    uint64
 	grace    time.Duration
@@ -87,6 +88,7 @@ func (m *model) copy() *model {
 		x.Shards = slices.Clone(x.Shards)
 	}
 	c.gone = cloneMap(m.gone)
+	c.backends = slices.Clone(m.backends)
 	c.state, c.policies = cloneMap(m.state), cloneMap(m.policies)
 	return &c
 }
@@ -330,6 +332,8 @@ func (m *model) command(c store.Command) error {
 		}
 	case catalog.SetGrace:
 		m.grace = c.Grace
+	case catalog.SetBackends, catalog.AddBackend, catalog.DrainBackend, catalog.DropBackend:
+		return m.disk(c)
 	default:
 		return m.name(c)
 	}

@@ -138,7 +138,7 @@ func (g *gen) stronger(p *store.Put) {
 }
 
 func (g *gen) command() store.Command {
-	switch g.IntN(34) {
+	switch g.IntN(37) {
 	case 0:
 		return store.OpenEpoch{}
 	case 1, 2:
@@ -173,9 +173,11 @@ func (g *gen) command() store.Command {
 	case 22:
 		return store.SetState{Key: g.oneOf("k", "l"), Value: []byte(g.oneOf("", "1", "2"))}
 	case 23:
-		return catalog.SetPolicy{Policy: store.Policy{Name: g.oneOf("p", "q"), Prefix: g.oneOf("", "a/"), MaxSize: int64(g.IntN(2))}}
+		return catalog.SetPolicy{Policy: store.Policy{Name: g.oneOf("p", "q"), Prefix: g.oneOf("", "a/"), MaxSize: int64(g.IntN(2)), Code: erasure.Code{K: 2, M: 1}, PerBackend: g.IntN(3)}}
 	case 24:
 		return catalog.UnsetPolicy{Prefix: g.oneOf("", "a/", "b")}
+	case 25, 26:
+		return g.disk()
 	}
 	return g.repair()
 }
@@ -195,7 +197,7 @@ func (g *gen) repair() store.Command {
 	case 6:
 		return store.Intact{Backend: bid(g.IntN(3) + 1)}
 	case 7:
-		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(5), Generation: uint32(g.IntN(4))}}
+		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(1 + g.IntN(6)), Generation: uint32(g.IntN(4))}}
 	case 8:
 		return store.Abandon{Upload: uid(n)}
 	case 10, 11, 12:

@@ -35,10 +35,11 @@ const (
 	tState      = 's' // key -> value
 	tPolicy     = 'P' // prefix, 0, size -> policy
 	tBackend    = 'b' // position -> backend
+	tHeld       = 'h' // backend -> its state, and what it holds
 	tScrubbed   = 'S' // deep -> the last Scrubbed
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
-	viewVersion = 3
+	viewVersion = 4
 )
 
 // rows reads typed rows of one state of the view. After the first failure, which

@@ -21,7 +21,10 @@ func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
 		}
 		return u, false, nil
 	}
-	u, err := t.extend(u, x)
+	err := t.here(x)
+	if err == nil {
+		u, err = t.extend(u, x)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -34,6 +37,7 @@ func (t *tx) addExtent(x *store.Extent) (*upload, bool, error) {
 	t.set(key(tOrdinal, x.Upload, uint32(x.Ordinal)), x.ID[:])
 	t.meta.counts.Extents++
 	t.queueMissing(u, x)
+	t.countAll(x, 1)
 	t.saveUpload(u)
 	return u, true, nil
 }
@@ -180,6 +184,7 @@ func (t *tx) kill(id store.UploadID) store.Result {
 	for i := range u.extents {
 		if x := t.extentAt(id, i); x != nil {
 			t.unqueueAll(x)
+			t.countAll(x, -1)
 		}
 	}
 	t.saveUpload(u)

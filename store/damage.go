@@ -80,7 +80,7 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	if s.damage.add(key, row, stripe) {
-		d := Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Path: s.opts.Paths[backend], Err: err}
+		d := Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Path: s.path(backend), Err: err}
 		if key.backend == (BackendID{}) {
 			d.Name = s.nameAt(ctx, &x.e, stripe)
 		}

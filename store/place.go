@@ -62,38 +62,52 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 	return places, nil
 }
 
-// Spread returns how many shards of a stripe of the extent may lie together on one
-// backend when a shard moves: as many as do already, and one at least. So what moves
-// never makes an extent survive fewer backends than it did, but where a policy with its
-// code has a PerBackend that says so.
-func (e *Extent) Spread(policies []Policy) int {
-	on, most := map[BackendID]int{}, 1
-	for _, s := range e.Shards {
-		on[s.Backend]++
-		most = max(most, on[s.Backend])
+// MayMove reports whether shard i of the extent may move to a backend where others of it
+// lie: as many as a policy with its code allows by name; or so that the extent survives
+// the loss of as many backends as before; or when there is no other. Packs, whose code may
+// be wider than there are backends, are spread as they are when they are put, as long as
+// one backend may be lost. To one that has none of it, a shard always may. backends is
+// how many there are that shards are placed on.
+func (e *Extent) MayMove(i int, to BackendID, policies []Policy, backends int) bool {
+	before, after := map[BackendID]int{}, map[BackendID]int{to: 1}
+	for j, s := range e.Shards {
+		before[s.Backend]++
+		if j != i {
+			after[s.Backend]++
+		}
 	}
+	most := 1
 	for _, p := range policies {
 		if p.Code == e.Code {
 			most = max(most, p.PerBackend)
 		}
 	}
-	return most
+	left := survived(e.Code.M, after)
+	switch {
+	case backends == 1 || after[to] <= most || left >= survived(e.Code.M, before):
+		return true
+	case e.Kind == KindPack && backends > 0:
+		return left > 0 && after[to] <= (e.Code.Shards()+backends-1)/backends
+	}
+	return false
 }
 
 // PlaceOne chooses another backend for shard i of an extent, with room for need bytes. The
-// other shards stay where they are, and no backend has more than per of them then: it
-// takes one that has the fewest, of these by the score that Place goes by. ErrTooFew says
-// that all targets have as many as they may, ErrNoSpace that the others are full.
-func PlaceOne(e *Extent, i, per int, need int64, targets []Target) (BackendID, error) {
+// other shards stay where they are. Of the targets that it may move to it takes one that
+// has the fewest of them, of these by the score that Place goes by. ErrTooFew says that
+// it may move to none, ErrNoSpace that those that it may move to are full.
+func PlaceOne(e *Extent, i int, need int64, policies []Policy, backends int, targets []Target) (BackendID, error) {
 	on := map[BackendID]int{}
 	for j, s := range e.Shards {
 		if j != i {
 			on[s.Backend]++
 		}
 	}
-	fit := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.ID == e.Shards[i].Backend || on[t.ID] >= per })
+	fit := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool {
+		return t.ID == e.Shards[i].Backend || on[t.ID] > 0 && !e.MayMove(i, t.ID, policies, backends)
+	})
 	if len(fit) == 0 {
-		return BackendID{}, fmt.Errorf("%w: each of %d others has %d shards of the extent already", ErrTooFew, len(targets), per)
+		return BackendID{}, fmt.Errorf("%w: each of %d others has as many shards of the extent as it may", ErrTooFew, len(targets))
 	}
 	room := slices.DeleteFunc(slices.Clone(fit), func(t Target) bool { return t.Free < need })
 	if len(room) == 0 {

@@ -25,7 +25,7 @@ func TestPlaceOne(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		e       *store.Extent
-		per     int
+		allowed int // by a policy, on one backend
 		targets []store.Target
 		want    byte
 		err     error
@@ -38,10 +38,11 @@ func TestPlaceOne(t *testing.T) {
 		{"exactly room enough", lying(1, 2, 3), 1, []store.Target{free(4, 5)}, 4, nil},
 		{"the one with room", lying(1, 2, 3), 1, []store.Target{free(4, 4), free(5, 5)}, 5, nil},
 		{"over its reserve", lying(1, 2, 3), 1, []store.Target{free(4, -1)}, 0, store.ErrNoSpace},
-		{"fewest of the extent before free space", lying(1, 1, 2, 2), 2, []store.Target{free(2, 1 << 40), free(3, 5)}, 3, nil},
-		{"two on one where so it was", lying(1, 1, 2), 2, []store.Target{free(2, 9)}, 2, nil},
+		{"fewest of the extent before free space", lying(1, 1, 2, 2), 2, []store.Target{free(2, 1<<40), free(3, 5)}, 3, nil},
+		{"two on one where a policy says so", lying(1, 2, 3), 2, []store.Target{free(2, 9)}, 2, nil},
+		{"no worse than it was", lying(1, 1, 2), 0, []store.Target{free(2, 9)}, 2, nil},
 	} {
-		got, err := store.PlaceOne(c.e, 0, c.per, 5, c.targets)
+		got, err := store.PlaceOne(c.e, 0, 5, []store.Policy{{Code: c.e.Code, PerBackend: c.allowed}}, 5, c.targets)
 		require.ErrorIs(t, err, c.err, c.name)
 		require.Equal(t, store.BackendID{c.want}, got, c.name)
 	}
@@ -53,20 +54,42 @@ func TestPlaceOneIsProportional(t *testing.T) {
 	for i := range 3000 {
 		e := lying(1, 2, 3)
 		e.ID = store.ExtentID{byte(i), byte(i >> 8)}
-		to, err := store.PlaceOne(e, 1, 1, 1, []store.Target{{ID: store.BackendID{4}, Free: 1 << 40}, {ID: store.BackendID{5}, Free: 2 << 40}})
+		to, err := store.PlaceOne(e, 1, 1, nil, 5, []store.Target{{ID: store.BackendID{4}, Free: 1 << 40}, {ID: store.BackendID{5}, Free: 2 << 40}})
 		require.NoError(t, err)
 		n[to]++
 	}
 	require.InDelta(t, 2000, n[store.BackendID{5}], 150)
 }
 
-// An extent may have as many on one backend as it has, or as a policy of its code says.
-func TestSpread(t *testing.T) {
-	three := store.Policy{Code: erasure.Code{K: 1, M: 3}, PerBackend: 3}
-	other := store.Policy{Code: erasure.Code{K: 1, M: 4}, PerBackend: 4}
-	require.Equal(t, 1, lying(1, 2, 3, 4).Spread(nil))
-	require.Equal(t, 1, lying(1, 2, 3, 4).Spread([]store.Policy{other}))
-	require.Equal(t, 3, lying(1, 2, 3, 4).Spread([]store.Policy{other, three}))
-	require.Equal(t, 2, lying(1, 2, 1, 4).Spread(nil))
-	require.Equal(t, 4, lying(1, 1, 1, 1).Spread([]store.Policy{three}))
+// A shard joins others where a policy of the code allows it, or where no fewer backends
+// can be lost than before.
+func TestMayMove(t *testing.T) {
+	on := func(m int, on ...byte) *store.Extent {
+		e := lying(on...)
+		e.Code = erasure.Code{K: len(on) - m, M: m}
+		return e
+	}
+	for _, c := range []struct {
+		e    *store.Extent
+		to   byte
+		want bool
+	}{
+		{on(1, 1, 2, 3), 4, true},
+		{on(1, 1, 2, 3), 2, false},
+		{on(2, 1, 2, 3, 4), 2, false},
+		{on(2, 1, 1, 2, 2), 2, false}, // either may be lost now, and not then
+		{on(2, 1, 1, 2, 2), 3, true},
+		{on(2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1), 2, true}, // of one disk
+		{on(2, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2), 2, true},
+		{on(1, 1, 2, 2), 2, true},     // none may be lost, before and after
+		{on(3, 1, 1, 2, 3), 2, true},  // 1+3: two may be lost, before and after
+		{on(3, 1, 2, 2, 3), 2, false}, // 1+3: then one
+		{on(1, 1, 2, 3, 4, 5), 5, false},
+	} {
+		require.Equal(t, c.want, c.e.MayMove(0, store.BackendID{c.to}, nil, 5), "%v on %v to %d", c.e.Code, c.e.Shards, c.to)
+		other := store.Policy{Code: erasure.Code{K: 9, M: 9}, PerBackend: 9}
+		require.Equal(t, c.want, c.e.MayMove(0, store.BackendID{c.to}, []store.Policy{other}, 5))
+		require.True(t, c.e.MayMove(0, store.BackendID{c.to}, []store.Policy{{Code: c.e.Code, PerBackend: len(c.e.Shards)}}, 5))
+		require.True(t, c.e.MayMove(0, store.BackendID{c.to}, nil, 1), "there is no other")
+	}
 }

@@ -179,24 +179,25 @@ func (t *tx) here(x *store.Extent) error {
 }
 
 // mayMove returns why shard i of an extent cannot move to another backend, nil if it can:
-// no more shards of a stripe come together there than [store.Extent.Spread] allows.
+// see [store.Extent.MayMove].
 func (t *tx) mayMove(x *store.Extent, i int, to store.BackendID) error {
 	if h := t.held(to); h.State.Gone() {
 		return refuse(ErrConflict, "extent %v: backend %v is %v", x.ID, to, h.State)
 	}
-	n := 1
-	for j, s := range x.Shards {
-		if j != i && s.Backend == to {
+	if !x.MayMove(i, to, nil, 0) && !x.MayMove(i, to, t.policies(), t.placeable()) {
+		return invalid("extent %v: shard %d would come together with others on backend %v", x.ID, i, to)
+	}
+	return nil
+}
+
+// placeable returns how many backends there are that shards are placed on.
+func (r *rows) placeable() (n int) {
+	for _, b := range r.registered() {
+		if b.State == BackendActive {
 			n++
 		}
 	}
-	if n == 1 {
-		return nil
-	}
-	if most := x.Spread(t.policies()); n > most {
-		return invalid("extent %v: %d shards of a stripe on backend %v, at most %d", x.ID, n, to, most)
-	}
-	return nil
+	return n
 }
 
 // registered returns the rows of backends that were ever registered, in their order.

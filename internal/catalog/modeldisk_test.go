@@ -118,34 +118,60 @@ func (m *model) dropBackend(c catalog.DropBackend) error {
 	return nil
 }
 
-// mayMove compares the worst backend before and after.
+// mayMove tries every set of backends that could be lost.
 func (m *model) mayMove(x *store.Extent, shard int, to store.BackendID) error {
 	if m.isLost(to) {
 		return catalog.ErrConflict
 	}
 	after := slices.Clone(x.Shards)
 	after[shard].Backend = to
-	count := func(list []store.Shard, id store.BackendID) (n int) {
-		for _, s := range list {
-			if s.Backend == id {
-				n++
-			}
+	together := 0
+	for _, s := range after {
+		if s.Backend == to {
+			together++
 		}
-		return n
-	}
-	most := 1
-	for _, s := range x.Shards {
-		most = max(most, count(x.Shards, s.Backend))
 	}
 	for _, p := range m.policies {
-		if p.Code == x.Code {
-			most = max(most, p.PerBackend)
+		if p.Code == x.Code && together <= p.PerBackend {
+			return nil
 		}
 	}
-	if count(after, to) > most {
+	active := 0
+	for _, b := range m.backends {
+		if b.State == catalog.BackendActive {
+			active++
+		}
+	}
+	if x.Kind == store.KindPack && active > 0 && survives(after, x.Code.K) > 0 && (together-1)*active < len(after) {
+		return nil
+	}
+	if active != 1 && together > 1 && survives(after, x.Code.K) < survives(x.Shards, x.Code.K) {
 		return fs.ErrInvalid
 	}
 	return nil
+}
+
+// survives returns how many backends, whichever they are, can be lost and leave k shards.
+func survives(shards []store.Shard, k int) int {
+	least := len(shards)
+	for lost := range 1 << len(shards) { // the backends of these shards
+		gone := map[store.BackendID]bool{}
+		for i, s := range shards {
+			if lost>>i&1 == 1 {
+				gone[s.Backend] = true
+			}
+		}
+		left := 0
+		for _, s := range shards {
+			if !gone[s.Backend] {
+				left++
+			}
+		}
+		if left < k {
+			least = min(least, len(gone)-1)
+		}
+	}
+	return least
 }
 
 func (g *gen) disk() store.Command {

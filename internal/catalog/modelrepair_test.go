@@ -88,6 +88,9 @@ func (m *model) replace(c store.Replace) error {
 
 func (m *model) intact(c store.Intact) error {
 	if !c.Backend.IsZero() {
+		if b := m.backend(c.Backend); b != nil && b.State == catalog.BackendLost && m.held(c.Backend).Shards > 0 {
+			return catalog.ErrConflict
+		}
 		delete(m.queue, queueKey(store.Repair{Backend: c.Backend}))
 		return nil
 	}

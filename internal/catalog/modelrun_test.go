@@ -191,11 +191,11 @@ func (g *gen) repair() store.Command {
 	case 3:
 		return store.Report{Damage: []store.Repair{{Extent: x, Shard: g.IntN(4), Left: g.IntN(3) - 1, Stripes: []byte{1}[:g.IntN(2)]}, {Extent: eid(n + 1), Shard: 1}}}
 	case 4:
-		return store.Report{Damage: []store.Repair{{Backend: bid(g.IntN(3) + 1), Left: g.IntN(2)}}}
+		return store.Report{Damage: []store.Repair{{Backend: bid(g.IntN(6) + 1), Left: g.IntN(2)}}}
 	case 5:
 		return store.Intact{Extent: x, Shard: g.IntN(3), Generation: uint32(g.IntN(2))}
 	case 6:
-		return store.Intact{Backend: bid(g.IntN(3) + 1)}
+		return store.Intact{Backend: bid(g.IntN(6) + 1)}
 	case 7:
 		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(1 + g.IntN(6)), Generation: uint32(g.IntN(4))}}
 	case 8:

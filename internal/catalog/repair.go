@@ -213,6 +213,9 @@ func (t *tx) found(u *upload, s *store.Shard) {
 // intact takes a row off the queue.
 func (t *tx) intact(c *store.Intact) store.Result {
 	if !c.Backend.IsZero() {
+		if h := t.held(c.Backend); h.State == BackendLost && h.Shards > 0 {
+			return store.Result{Err: refuse(ErrConflict, "backend %v was lost with %d shards", c.Backend, h.Shards)}
+		}
 		return store.Result{Changed: t.dequeue(store.ExtentID{}, 0, c.Backend)}
 	}
 	x, u := t.repairable(c.Extent)

@@ -20,11 +20,12 @@ import (
 // concurrently.
 type Store struct {
 	homes   *homes
+	dirs    bool // shards lie in homes, not in Options.Backends
 	journal *journal.Journal
 	scratch *scratch // place of the view while it cannot be in a home, or nil
 	cat     *catalog.Catalog
 	eng     *store.Store
-	disks   []disk // registered backends; fixed while open
+	disks   disks // registered backends, and those that were
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -40,15 +41,6 @@ type Store struct {
 	wg     sync.WaitGroup // goroutines of Writers
 	once   sync.Once
 	closed error // what Close returned
-}
-
-// disk is one backend of the store.
-type disk struct {
-	id      BackendID
-	path    string
-	log     bool
-	backend Backend // nil: absent
-	err     error   // why
 }
 
 // Open opens a store, or creates it where every directory is empty or absent. The
@@ -74,7 +66,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{homes: hs, log: opts.Logger, now: func() time.Time { return opts.clock().Round(0).UTC() }}
+	s := &Store{homes: hs, dirs: len(opts.Dirs) > 0, log: opts.Logger, now: func() time.Time { return opts.clock().Round(0).UTC() }}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.setUp(ctx, &opts); err != nil {
 		return nil, errors.Join(err, s.Close())

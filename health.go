@@ -2,7 +2,6 @@ package blockframe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -108,34 +107,6 @@ func (s *Store) Stats() Stats {
 		Stored: c.Stored, Inline: c.Inline, Extents: c.Extents, Queued: c.Repairs, Condemned: c.Uploads[store.UploadCondemned]}
 }
 
-// Disk is a registered backend.
-type Disk struct {
-	ID   BackendID
-	Path string // the directory; "" for one of Options.Backends
-	Log  bool   // a copy of the commit log is on it
-	Err  error  // why it is absent or takes no changes; nil if all is well
-	Usage
-}
-
-// Disks returns the state of all registered backends, absent ones included, and of
-// directories that have the log alone.
-func (s *Store) Disks(ctx context.Context) []Disk {
-	list := make([]Disk, len(s.disks))
-	for i, d := range s.disks {
-		list[i] = Disk{ID: d.id, Path: d.path, Log: d.log, Err: d.err}
-		if d.backend == nil {
-			continue
-		}
-		var err error
-		if list[i].Usage, err = d.backend.Usage(ctx); err != nil {
-			list[i].Err = errors.Join(d.err, err)
-		} else if b, ok := d.backend.(interface{ Err() error }); ok && d.err == nil {
-			list[i].Err = b.Err()
-		}
-	}
-	return list
-}
-
 // ReadOnly returns nil, or why the store takes no changes: the error names the
 // copy of the commit log that is missing or failed, and matches fs.ErrPermission.
 // Everything stays readable. Opening the store with all its directories is the
@@ -146,7 +117,7 @@ func (s *Store) ReadOnly() error {
 		return nil
 	}
 	err := fmt.Errorf("store is read-only: %w: %w", fs.ErrPermission, reason)
-	for _, h := range s.homes.list {
+	for _, h := range s.homes.all() {
 		switch {
 		case !h.present():
 			err = fmt.Errorf("%w; directory %s: %w", err, h.path, h.err)

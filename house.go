@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
@@ -45,6 +46,7 @@ func (h *home) at(elem ...string) string { return path.Join(append([]string{h.pa
 type homes struct {
 	fs   durable.FS
 	log  *slog.Logger
+	mu   sync.Mutex // of who changes list while the store is open
 	list []*home
 	pin  bool // LogDirs were given: they are the places of the log, no others
 
@@ -157,6 +159,34 @@ func (hs *homes) oneStore() error {
 	return nil
 }
 
+// all returns the directories as they are now. The list is not changed.
+func (hs *homes) all() []*home {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.list[:len(hs.list):len(hs.list)]
+}
+
+// join adds a directory to those of an open store.
+func (hs *homes) join(h *home) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(hs.list), func(o *home) bool { return !o.present() && o.path == h.path })
+	hs.list = append(list, h)
+}
+
+// part takes a directory off an open store, and returns it; nil if there is none.
+func (hs *homes) part(id store.BackendID) *home {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for i, h := range hs.list {
+		if h.present() && h.disk.ID() == id {
+			hs.list = slices.Delete(slices.Clone(hs.list), i, i+1)
+			return h
+		}
+	}
+	return nil
+}
+
 // first returns the first directory that is there, or nil.
 func (hs *homes) first() *home {
 	for _, h := range hs.list {
@@ -180,7 +210,7 @@ func (hs *homes) reasons() error {
 
 // byID returns the directory with an identity, or nil.
 func (hs *homes) byID(id store.BackendID) *home {
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.present() && h.disk.ID() == id {
 			return h
 		}
@@ -190,7 +220,7 @@ func (hs *homes) byID(id store.BackendID) *home {
 
 // logHomes returns the directories with copies of the log.
 func (hs *homes) logHomes() (list []*home) {
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.logs && h.present() {
 			list = append(list, h)
 		}

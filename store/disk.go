@@ -30,6 +30,8 @@ type disk struct {
 	lat   latency
 	stuck atomic.Int32 // reads that nobody waits for any more
 
+	trouble troubles
+
 	mu    sync.Mutex
 	usage Usage
 	asked time.Time // of usage, or of the last try while off
@@ -42,6 +44,7 @@ type disk struct {
 // saw takes note of how an operation ended. Errors that say nothing of the
 // backend's health, such as a full disk, count as success.
 func (d *disk) saw(err error) {
+	d.trouble.failed(err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {

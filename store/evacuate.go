@@ -27,6 +27,9 @@ func (s *Store) Evacuate(ctx context.Context, id BackendID, opts MoveOptions) (M
 	}
 	defer s.moving.give()
 	err := v.run(ctx)
+	if err == nil && v.rep.Left == 0 && !opts.DryRun && !s.registeredNow(id) {
+		err = s.commitOne(ctx, Intact{Backend: id}) // nothing of it is missed any more
+	}
 	if over := s.over(ctx); over != nil {
 		err = over
 	}
@@ -151,9 +154,6 @@ func (s *Store) rebuildLost(ctx context.Context, lost []BackendID) (rep RepairRe
 		moved, err := s.Evacuate(ctx, id, MoveOptions{})
 		rep.Repaired += moved.Shards
 		rep.Blocks += moved.Computed
-		if err == nil && moved.Left == 0 {
-			err = s.commitOne(ctx, Intact{Backend: id})
-		}
 		if err != nil {
 			return rep, err
 		}

@@ -75,6 +75,7 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	if opts.Rate > 0 {
 		c.limit = rate.NewLimiter(rate.Limit(opts.Rate), int(max(opts.Rate, 255*maxStripes*BlockSize)))
 	}
+	clear := s.watchTrouble()
 	for e, err := range s.cat.Extents(ctx, ExtentID{}) {
 		if err == nil {
 			err = c.extent(ctx, e.ID)
@@ -92,6 +93,9 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	}
 	if err != nil {
 		return c.rep, fmt.Errorf("scrub: %w", err)
+	}
+	if opts.Deep {
+		clear()
 	}
 	c.rep.Degraded, c.rep.DegradedMore = c.tolerances.list, c.tolerances.more
 	return c.rep, c.record(ctx)
@@ -114,8 +118,17 @@ func (c *scrub) record(ctx context.Context) error {
 	if c.s.writable() != nil {
 		return nil
 	}
-	return c.s.commitOne(ctx, Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
-		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)})
+	done := Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
+		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)}
+	commands, saved := c.s.troubleNews()
+	res, err := c.s.cat.Commit(ctx, Record{Each: true, Commands: append([]Command{done}, commands...)})
+	if err == nil {
+		err = res[0].Err
+	}
+	if err == nil {
+		saved()
+	}
+	return err
 }
 
 // extent looks at one extent and, if asked to, repairs it. What a repair or a

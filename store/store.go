@@ -99,6 +99,9 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s.set.Store(disks)
+	for _, d := range disks.here {
+		s.loadTrouble(ctx, d)
+	}
 	if err := s.begin(ctx); err != nil {
 		return nil, fmt.Errorf("begin open epoch: %w", err)
 	}
@@ -176,6 +179,7 @@ func (s *Store) Close() error {
 
 func (s *Store) shut() (err error) {
 	s.damage.flush(context.Background())
+	s.saveTrouble(context.Background())
 	s.gate.Lock()
 	s.cancel()
 	s.gate.Unlock()

@@ -83,6 +83,23 @@ func (s *Store) Survival(ctx context.Context, obj Object) (Survival, error) {
 	return of, nil
 }
 
+// Tolerance returns what everything in the store can lose at once and still be read, as
+// Survival does for one version: the least of all. It looks at the records of all extents,
+// in little memory; each has up to 256 MiB of objects. Where nothing but the log holds any
+// bytes, Shards is 0.
+func (s *Store) Tolerance(ctx context.Context) (Survival, error) {
+	logs := max(0, len(s.homes.logHomes())-1)
+	of, err := s.eng.Tolerates(ctx)
+	if err != nil {
+		return Survival{}, fmt.Errorf("tolerance: %w", err)
+	}
+	if of == (Survival{}) && s.cat.Counts().Extents == 0 {
+		of.Disks = logs
+	}
+	of.Disks = min(of.Disks, logs)
+	return of, nil
+}
+
 // Stats are what the store holds, and totals since it was opened.
 type Stats struct {
 	store.Stats

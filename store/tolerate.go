@@ -21,7 +21,7 @@ func (s *Store) Tolerates(ctx context.Context) (Survival, error) {
 		}
 		for i := range page {
 			e := &page[i]
-			of, err := s.extentSurvives(ctx, e, e.Offset, e.Offset+e.Length)
+			of, err := s.extentSurvives(ctx, e, 0, e.Length)
 			if err != nil {
 				return Survival{}, err
 			}

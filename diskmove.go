@@ -88,7 +88,8 @@ type RemoveOptions struct {
 
 // RemoveDisk takes a disk off the store: one that is drained, or with Lost any. While
 // shards lie on it, it is ErrConflict without Lost. The directory is left as it is, and
-// is not used again; Dirs of the next Open need not name it.
+// is not used again; Dirs of the next Open need not name it. A put that is writing there
+// at this moment may fail with ErrConflict; repeated, it writes elsewhere.
 //
 // The record that it is removed is the commit point. With Lost, what lay on it is made
 // anew then: a crash, the end of ctx, or disks that are too few or too full for it leave

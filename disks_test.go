@@ -1,11 +1,15 @@
 package blockframe_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -306,4 +310,80 @@ func TestRebalance(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, dry.Shards, rep.Shards, "they share one filesystem: all are as full")
 	requireSound(t, st, want)
+}
+
+// Disks are added, replaced and given up while others put, read, scrub, and ask how things
+// are. Run by the race detector; every byte is compared. // T14
+func TestDisksChangeInUse(t *testing.T) {
+	st, list, want := disked(t, 4)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wg sync.WaitGroup
+	loop := func(f func(i int) error) {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				if err := f(i); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	held := maps.Clone(want)
+	loop(func(i int) error {
+		name := fmt.Sprintf("in/f%d", i%7)
+		requireBytes(t, held[name], get(t, st, name, 0), name)
+		return nil
+	})
+	var puts sync.Map
+	loop(func(i int) error {
+		if i == 25 {
+			<-ctx.Done()
+			return nil
+		}
+		data := content(byte(100+i), 250_000+i*10_000)
+		_, err := st.Put(ctx, fmt.Sprintf("in/p%d", i), bytes.NewReader(data), blockframe.PutOptions{})
+		if errors.Is(err, blockframe.ErrConflict) {
+			return nil // its disk was taken off under it
+		}
+		if err == nil {
+			puts.Store(fmt.Sprintf("in/p%d", i), data)
+		}
+		return err
+	})
+	loop(func(int) error { _, err := st.Scrub(ctx, blockframe.ScrubOptions{}); return err })
+	loop(func(int) error {
+		st.Disks(ctx)
+		st.FormerDisks(ctx)
+		st.Survives()
+		_, err := st.Tolerance(ctx)
+		return errors.Join(err, st.ReadOnly())
+	})
+	at := list[3]
+	for i := range 3 {
+		next := fmt.Sprintf("%s-%d", list[3], i)
+		for {
+			_, err := st.ReplaceDisk(ctx, diskAt(t, st, at).ID, next, blockframe.MoveOptions{})
+			if err == nil {
+				break
+			}
+			require.ErrorIs(t, err, blockframe.ErrConflict) // a put had begun there
+		}
+		at = next
+	}
+	_, err := st.AddDisk(ctx, at+"-more")
+	require.NoError(t, err)
+	_, err = st.RemoveDisk(ctx, diskAt(t, st, at).ID, blockframe.RemoveOptions{Lost: true})
+	require.NoError(t, err)
+	cancel()
+	wg.Wait()
+	puts.Range(func(name, data any) bool { want[name.(string)] = data.([]byte); return true })
+	for name, data := range want {
+		requireBytes(t, data, get(t, st, name, 0), name)
+	}
+	_, err = st.Repair(context.Background())
+	require.NoError(t, err)
+	rep, err := st.Scrub(context.Background(), blockframe.ScrubOptions{Deep: true})
+	require.NoError(t, err)
+	require.True(t, rep.Clean(), "%+v", rep)
 }

@@ -20,11 +20,13 @@ import (
 // concurrently.
 type Store struct {
 	homes      *homes
+	dirs       bool // shards lie in homes, not in Options.Backends
 	journal    *journal.Journal
-	scratch    *scratch // place of the view while it cannot be in a home, or nil
+	viewAt     string   // place of the view, "" if it cannot be in a home
+	scratch    *scratch // its place then, or nil
 	cat        *catalog.Catalog
 	eng        *store.Store
-	disks      []disk            // registered backends; fixed while open
+	disks      disks             // registered backends, and those that were
 	joining    []catalog.Backend // what a rebuild that only looks would register, nil: no others
 	unaccepted bool              // the store was rebuilt
 	log        *slog.Logger
@@ -46,14 +48,6 @@ type Store struct {
 	wg     sync.WaitGroup // goroutines of Writers
 	once   sync.Once
 	closed error // what Close returned
-}
-
-// disk is one backend of the store.
-type disk struct {
-	id      BackendID
-	path    string
-	backend Backend // nil: absent
-	err     error   // why
 }
 
 // Open opens a store, or creates it where every directory is empty or absent. The
@@ -79,7 +73,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{homes: hs, log: opts.Logger, logsNow: make(chan struct{}, 1),
+	s := &Store{homes: hs, dirs: len(opts.Dirs) > 0, log: opts.Logger, logsNow: make(chan struct{}, 1),
 		now: func() time.Time { return opts.clock().Round(0).UTC() }}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.setUp(ctx, &opts); err != nil {

@@ -1,6 +1,8 @@
 package blockframe
 
 import (
+	"errors"
+
 	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/internal/journal"
 	"github.com/blockframe/blockframe/store"
@@ -30,6 +32,17 @@ var (
 	// ErrNoSpace: a disk is full. What is stored stays readable, and puts work
 	// again when there is room.
 	ErrNoSpace = store.ErrNoSpace
+
+	// ErrTooFew: there are not enough disks for all parts of some data to lie apart,
+	// whatever room they have.
+	ErrTooFew = store.ErrTooFew
+
+	// ErrFormerDisk: the directory is that of a disk which was removed from the store, or
+	// given up as lost. It is not used, and left as it is.
+	ErrFormerDisk = errors.New("blockframe: former disk of the store")
+
+	// ErrHoldsLog: the only copy of the commit log is on the disk, which cannot be removed.
+	ErrHoldsLog = errors.New("blockframe: a copy of the commit log is on the disk")
 
 	// ErrUnavailable: too many disks are absent, dead or take no writes.
 	ErrUnavailable = store.ErrUnavailable

@@ -2,7 +2,6 @@ package blockframe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -94,6 +93,23 @@ func (s *Store) Survival(ctx context.Context, obj Object) (Survival, error) {
 	return of, nil
 }
 
+// Tolerance returns what everything in the store can lose at once and still be read, as
+// Survival does for one version: the least of all. It looks at the records of all extents,
+// in little memory; each has up to 256 MiB of objects. Where nothing but the log holds any
+// bytes, Shards is 0.
+func (s *Store) Tolerance(ctx context.Context) (Survival, error) {
+	logs := max(0, len(s.logHomes())-1)
+	of, err := s.eng.Tolerates(ctx)
+	if err != nil {
+		return Survival{}, fmt.Errorf("tolerance: %w", err)
+	}
+	if of == (Survival{}) && s.cat.Counts().Extents == 0 {
+		of.Disks = logs
+	}
+	of.Disks = min(of.Disks, logs)
+	return of, nil
+}
+
 // Stats are what the store holds, and totals since it was opened.
 type Stats struct {
 	store.Stats
@@ -121,35 +137,6 @@ func (s *Store) Stats() Stats {
 		Unaccepted: s.unaccepted}
 }
 
-// Disk is a registered backend.
-type Disk struct {
-	ID   BackendID
-	Path string // the directory; "" for one of Options.Backends
-	Log  bool   // a copy of the commit log is on it
-	Err  error  // why it is absent or takes no changes; nil if all is well
-	Usage
-}
-
-// Disks returns the state of all registered backends, absent ones included, and of
-// directories that have the log alone.
-func (s *Store) Disks(ctx context.Context) []Disk {
-	_, set := s.journal.Set()
-	list := make([]Disk, len(s.disks))
-	for i, d := range s.disks {
-		list[i] = Disk{ID: d.id, Path: d.path, Log: s.logOn(d.id, set), Err: d.err}
-		if d.backend == nil {
-			continue
-		}
-		var err error
-		if list[i].Usage, err = d.backend.Usage(ctx); err != nil {
-			list[i].Err = errors.Join(d.err, err)
-		} else if b, ok := d.backend.(interface{ Err() error }); ok && d.err == nil {
-			list[i].Err = b.Err()
-		}
-	}
-	return list
-}
-
 // ReadOnly returns nil, or why the store takes no changes: the error names the
 // copy of the commit log that is missing or failed, and matches fs.ErrPermission.
 // Everything stays readable. Opening the store with all its directories is the
@@ -160,7 +147,7 @@ func (s *Store) ReadOnly() error {
 		return nil
 	}
 	err := fmt.Errorf("store is read-only: %w: %w", fs.ErrPermission, reason)
-	for _, h := range s.homes.list {
+	for _, h := range s.homes.all() {
 		switch {
 		case !h.present():
 			err = fmt.Errorf("%w; directory %s: %w", err, h.path, h.err)

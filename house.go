@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/blockframe/blockframe/internal/durable"
 	"github.com/blockframe/blockframe/internal/journal"
@@ -45,6 +46,7 @@ func (h *home) at(elem ...string) string { return path.Join(append([]string{h.pa
 type homes struct {
 	fs    durable.FS
 	log   *slog.Logger
+	mu    sync.Mutex // of who changes list while the store is open
 	list  []*home
 	still bool // nothing may be changed
 	pin   bool // LogDirs were given: they are the places of the log, no others
@@ -158,6 +160,34 @@ func (hs *homes) oneStore() error {
 	return nil
 }
 
+// all returns the directories as they are now. The list is not changed.
+func (hs *homes) all() []*home {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.list[:len(hs.list):len(hs.list)]
+}
+
+// join adds a directory to those of an open store.
+func (hs *homes) join(h *home) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(hs.list), func(o *home) bool { return !o.present() && o.path == h.path })
+	hs.list = append(list, h)
+}
+
+// part takes a directory off an open store, and returns it; nil if there is none.
+func (hs *homes) part(id store.BackendID) *home {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for i, h := range hs.list {
+		if h.present() && h.disk.ID() == id {
+			hs.list = slices.Delete(slices.Clone(hs.list), i, i+1)
+			return h
+		}
+	}
+	return nil
+}
+
 // first returns the first directory that is there, or nil.
 func (hs *homes) first() *home {
 	for _, h := range hs.list {
@@ -181,7 +211,7 @@ func (hs *homes) reasons() error {
 
 // byID returns the directory with an identity, or nil.
 func (hs *homes) byID(id store.BackendID) *home {
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.present() && h.disk.ID() == id {
 			return h
 		}
@@ -191,7 +221,7 @@ func (hs *homes) byID(id store.BackendID) *home {
 
 // logHomes returns the directories with copies of the log.
 func (hs *homes) logHomes() (list []*home) {
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.logs && h.present() {
 			list = append(list, h)
 		}
@@ -241,19 +271,19 @@ func (hs *homes) twins(h *home) bool {
 	return false
 }
 
+// takesChanges reports whether a directory that is there does.
+func takesChanges(h *home) bool { return h.disk.Err() == nil }
+
 // view returns the place of the view: where it was, else on the first directory
-// of the log that takes changes; "" if none does.
-func (hs *homes) view() string {
-	list := hs.logHomes()
+// of list, those of the log, that takes changes; "" if none does.
+func (hs *homes) view(list []*home) string {
 	for _, h := range list {
-		if info, err := hs.fs.Stat(h.at(viewName)); err == nil && info.Dir && h.disk.Err() == nil {
+		if info, err := hs.fs.Stat(h.at(viewName)); err == nil && info.Dir && takesChanges(h) {
 			return h.at(viewName)
 		}
 	}
-	for _, h := range list {
-		if h.disk.Err() == nil {
-			return h.at(viewName)
-		}
+	if i := slices.IndexFunc(list, takesChanges); i >= 0 {
+		return list[i].at(viewName)
 	}
 	return ""
 }

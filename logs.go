@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/blockframe/blockframe/internal/catalog"
 	"github.com/blockframe/blockframe/internal/journal"
 	"github.com/blockframe/blockframe/store"
 )
@@ -42,11 +43,11 @@ func (hs *homes) leastLogs() int {
 // as the code of most objects may lose, and one more.
 func (s *Store) copies() int {
 	if s.homes.pin {
-		return len(slices.DeleteFunc(slices.Clone(s.homes.list), func(h *home) bool { return !h.logs }))
+		return len(slices.DeleteFunc(slices.Clone(s.homes.all()), func(h *home) bool { return !h.logs }))
 	}
 	code := store.Choose(s.policies(), "", math.MaxInt64).Code
 	if code == (Code{}) {
-		code = DefaultCode(len(s.disks))
+		code = DefaultCode(s.disks.placeable())
 	}
 	return min(code.M+1, 3)
 }
@@ -56,6 +57,11 @@ func (s *Store) copies() int {
 // go back and forth.
 func (s *Store) logLeft(name string) {
 	s.logsLost.Store(name, true)
+	s.tendNow()
+}
+
+// tendNow has the copies of the log looked at.
+func (s *Store) tendNow() {
 	select {
 	case s.logsNow <- struct{}{}:
 	default:
@@ -94,15 +100,21 @@ func (s *Store) tendLogs() error {
 func (s *Store) fillLogs() error {
 	s.logsMu.Lock()
 	defer s.logsMu.Unlock()
+	return s.fillFor(s.copies(), nil)
+}
+
+// fillFor does so until there are so many. except is a directory that takes none, or nil.
+// logsMu is held.
+func (s *Store) fillFor(copies int, except *home) error {
 	var errs []error
-	for _, m := range s.wanted() {
+	for _, m := range s.wanted(except) {
 		if s.ctx.Err() != nil {
 			return nil
 		}
 		if _, lost := s.logsLost.Load(m.Name); lost {
 			continue
 		}
-		if len(s.logHomes()) >= s.copies() && !slices.Contains(twins, m.Name) {
+		if len(s.logHomes()) >= copies && !slices.Contains(twins, m.Name) {
 			break
 		}
 		if err := s.journal.Join(s.ctx, m); err != nil {
@@ -111,19 +123,48 @@ func (s *Store) fillLogs() error {
 		}
 		s.log.Info("a directory has a copy of the commit log now", "dir", m.Dir)
 	}
-	if len(s.logHomes()) >= s.copies() {
+	if len(s.logHomes()) >= copies {
 		return s.untwin()
 	}
 	return errors.Join(errs...)
 }
 
-// wanted returns the copies of the log that may be made, in the order of preference.
-func (s *Store) wanted() (list []journal.Member) {
+// logLeaves makes the commit log do without a disk that is to be removed: another one takes
+// the copy, if one can. The last one is ErrHoldsLog.
+func (s *Store) logLeaves(id BackendID) error {
+	s.logsMu.Lock()
+	defer s.logsMu.Unlock()
+	h := s.homes.byID(id)
+	_, set := s.journal.Set()
+	if h == nil || !s.hasLog(h, set) {
+		return nil
+	}
+	if err := s.fillFor(s.copies()+1, h); err != nil {
+		s.log.Warn("no other directory took the copy of the commit log", "dir", h.path, "err", err)
+	}
+	if len(s.logHomes()) == 1 {
+		return ErrHoldsLog
+	}
+	for _, name := range append([]string{id.String()}, twins...) {
+		_, set := s.journal.Set()
+		if !slices.Contains(set, name) {
+			continue
+		}
+		if err := s.journal.Leave(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wanted returns the copies of the log that may be made, in the order of preference, but
+// for those in a directory.
+func (s *Store) wanted(except *home) (list []journal.Member) {
 	_, set := s.journal.Set()
 	var fresh []journal.Member
-	for _, h := range s.homes.list {
+	for _, h := range s.homes.all() {
 		switch {
-		case !h.present() || h.disk.Err() != nil || s.homes.pin && !h.logs:
+		case h == except || !h.present() || h.disk.Err() != nil || s.homes.pin && !h.logs || h.holds && !s.active(h.disk.ID()):
 		case s.homes.twins(h):
 			if len(s.logHomes()) > 1 {
 				continue
@@ -143,10 +184,16 @@ func (s *Store) wanted() (list []journal.Member) {
 	return append(list, fresh...)
 }
 
+// active reports whether a disk is one of the store's, and stays so.
+func (s *Store) active(id BackendID) bool {
+	d, ok := s.disks.find(id)
+	return ok && d.state == catalog.BackendActive
+}
+
 // logHomes returns the directories that have a copy of the log which is in use.
 func (s *Store) logHomes() (list []*home) {
 	_, set := s.journal.Set()
-	for _, h := range s.homes.list {
+	for _, h := range s.homes.all() {
 		if h.present() && s.hasLog(h, set) {
 			list = append(list, h)
 		}
@@ -176,7 +223,8 @@ func (s *Store) untwin() error {
 
 // logOn reports whether the directory with an identity has a copy of the log that is of the
 // set.
-func (s *Store) logOn(id BackendID, set []string) bool {
+func (s *Store) logOn(id BackendID) bool {
+	_, set := s.journal.Set()
 	h := s.homes.byID(id)
 	return slices.Contains(set, id.String()) || h != nil && s.hasLog(h, set)
 }

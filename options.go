@@ -18,7 +18,8 @@ type Options struct {
 	// Dirs are directories, each on a disk of its own if there are several.
 	// Their order does not matter: a directory is known by the identity in it.
 	// Open creates the store if every one is empty or absent. An empty one
-	// beside others is a disk that is missing.
+	// beside others is a disk that is missing. One that [Store.AddDisk] added is named
+	// from then on; one that was removed need not be, and is not used if it is.
 	Dirs []string
 
 	// Backends override Dirs as the places of shards. The caller closes them

@@ -14,7 +14,7 @@ import (
 // if there is one. It counts for what is put from now on. A policy that is wrong,
 // for the number of backends too, is fs.ErrInvalid.
 func (s *Store) SetPolicy(ctx context.Context, p Policy) error {
-	if err := p.Validate(len(s.disks)); err != nil {
+	if err := p.Validate(s.disks.placeable()); err != nil {
 		return err
 	}
 	if _, err := s.change(ctx, "set policy", p.Prefix, catalog.SetPolicy{Policy: p}); err != nil {
@@ -79,7 +79,7 @@ func (s *Store) loadPolicies(ctx context.Context) error {
 // and of the copies of the commit log. What was put under other policies or onto
 // fewer disks may survive fewer: a scrub says so.
 func (s *Store) Survives() int {
-	n := len(s.disks)
+	n := s.disks.placeable()
 	least := Policy{}.Survives(n)
 	for _, p := range s.policies() {
 		if p.Prefix == "" && p.MaxSize == 0 {
@@ -89,5 +89,5 @@ func (s *Store) Survives() int {
 	for _, p := range s.policies() {
 		least = min(least, p.Survives(n))
 	}
-	return max(0, min(least, len(s.homes.logHomes())-1))
+	return max(0, min(least, len(s.logHomes())-1))
 }

@@ -16,21 +16,23 @@ import (
 // openCatalog opens the log and the catalog over it; p is set when the store is
 // being created.
 func (s *Store) openCatalog(o *Options, p *plan) (err error) {
-	id, view := s.homes.storeID(), s.homes.view()
-	still := view == "" // no directory of the log takes changes
+	id := s.homes.storeID()
+	still := !slices.ContainsFunc(s.homes.logHomes(), takesChanges)
 	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
 		AssumeLost: s.homes.givenUp(o.AssumeLost), Least: s.homes.leastLogs(), Left: s.logLeft,
 		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	if !still {
-		err = s.openView(o, o.fs, view)
+	// Of directories without a copy that is in use, one may have left the store.
+	if s.viewAt = s.homes.view(s.logHomes()); s.viewAt != "" && !still {
+		err = s.openView(o, o.fs, s.viewAt)
 	}
-	if still || p == nil && errors.Is(err, store.ErrNoSpace) {
+	if s.viewAt == "" || still || p == nil && errors.Is(err, store.ErrNoSpace) {
 		if err != nil {
-			s.log.Warn("no room for the view: it is made anew elsewhere, for now", "dir", view, "err", err)
+			s.log.Warn("no room for the view: it is made anew elsewhere, for now", "dir", s.viewAt, "err", err)
 		}
+		s.viewAt = ""
 		// The view can lie anywhere: it is made from the log.
 		if s.scratch, err = newScratch(id); err == nil {
 			err = s.openView(o, durable.OS(), s.scratch.view())
@@ -113,11 +115,14 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	given := s.given(o)
 	for _, b := range given {
 		if !slices.ContainsFunc(registered, func(r catalog.Backend) bool { return r.ID == b.ID }) {
+			if s.notAdded(ctx, b.ID) {
+				continue
+			}
 			return fmt.Errorf("open store: %w: backend %v, %s, is not one of the store", fs.ErrInvalid, b.ID, b.Path)
 		}
 	}
 	for _, r := range registered {
-		s.disks = append(s.disks, s.disk(o, r))
+		s.disks.list = append(s.disks.list, s.disk(o, r))
 	}
 	if err := s.surplus(); err != nil && !o.rebuild {
 		return err
@@ -146,18 +151,31 @@ func (s *Store) start(ctx context.Context, o *Options) error {
 	return s.startKeeper(ctx, o)
 }
 
+// notAdded reports whether a directory is one that AddDisk gave an identity, and did not
+// come to record: it is not used before it is added again.
+func (s *Store) notAdded(ctx context.Context, id BackendID) bool {
+	h := s.homes.byID(id)
+	if h == nil || unused(ctx, []Backend{h.disk}) != nil {
+		return false
+	}
+	s.log.Warn("a directory was to become a disk of the store, and was not recorded: it is not used until it is added again", "path", h.path)
+	return true
+}
+
 // surplus returns an error for a directory that cannot be a disk of the store, since all
 // of these are there: it would not be used, and whoever gave it would not know.
 func (s *Store) surplus() error {
-	for _, d := range s.disks {
+	known := s.disks.registered()
+	for _, d := range known {
 		if d.backend == nil {
 			return nil // it may be that one, with nothing mounted on it
 		}
 	}
 	for _, h := range s.homes.list {
-		if h.holds && !h.present() {
-			return fmt.Errorf("open store: %w: %s is none of the %d disks of the store, which are all there; disks cannot be added yet: %w",
-				fs.ErrInvalid, h.path, len(s.disks), h.err)
+		was := slices.ContainsFunc(s.disks.all(), func(d disk) bool { return d.state.Gone() && d.path == h.path })
+		if h.holds && !h.present() && !was {
+			return fmt.Errorf("open store: %w: %s is none of the %d disks of the store, which are all there; open it without, and add it: %w",
+				fs.ErrInvalid, h.path, len(known), h.err)
 		}
 	}
 	return nil
@@ -165,7 +183,13 @@ func (s *Store) surplus() error {
 
 // disk returns what is there of a registered backend.
 func (s *Store) disk(o *Options, r catalog.Backend) disk {
-	d := disk{id: r.ID, path: r.Path}
+	d := disk{id: r.ID, path: r.Path, state: r.State}
+	if r.State.Gone() {
+		if h := s.homes.byID(r.ID); h != nil {
+			d.path, d.err = h.path, recognised(r.State)
+		}
+		return d
+	}
 	for _, b := range o.Backends {
 		if b.ID() == r.ID {
 			d.backend = b
@@ -193,9 +217,15 @@ func (s *Store) run(ctx context.Context, o *Options) (err error) {
 			err = s.scrubLog(ctx, &rep)
 			return rep, err
 		}}
-	for _, d := range s.disks {
+	for _, d := range s.disks.all() {
 		if d.path != "" {
 			opts.Paths[d.id] = d.path
+		}
+		if d.state.Gone() {
+			continue
+		}
+		if d.state == catalog.BackendDraining {
+			opts.Draining = append(opts.Draining, d.id)
 		}
 		if d.backend != nil {
 			opts.Backends = append(opts.Backends, d.backend)
@@ -211,8 +241,11 @@ func (s *Store) run(ctx context.Context, o *Options) (err error) {
 
 // warn says which directories are missing or take no changes.
 func (s *Store) warn() {
-	for _, d := range s.disks {
-		if d.err != nil {
+	for _, d := range s.disks.all() {
+		switch {
+		case d.err != nil && d.state.Gone():
+			s.log.Warn("a disk that was taken off the store is there again: it is not used, and left as it is", "disk", d.id, "path", d.path, "state", d.state)
+		case d.err != nil:
 			s.log.Warn("a disk of the store is missing or takes no changes", "disk", d.id, "path", d.path, "reason", d.err)
 		}
 	}
@@ -226,10 +259,11 @@ func (s *Store) warn() {
 
 // remember records where the directories are now, for people.
 func (s *Store) remember(ctx context.Context, registered []catalog.Backend) error {
-	now := make([]catalog.Backend, len(s.disks))
-	for i, d := range s.disks {
-		now[i] = catalog.Backend{ID: d.id, Path: d.path}
+	var now []catalog.Backend
+	for _, d := range s.disks.registered() {
+		now = append(now, catalog.Backend{ID: d.id, Path: d.path, State: d.state})
 	}
+	registered = slices.DeleteFunc(registered, func(b catalog.Backend) bool { return b.State.Gone() })
 	if slices.Equal(now, registered) || s.journal.ReadOnly() != nil {
 		return nil
 	}

@@ -113,6 +113,17 @@ type (
 	// Found is something on the disks that no record names. See store.Found for its fields.
 	Found = store.Found
 
+	// MoveOptions says how shards are moved from disk to disk. See store.MoveOptions for
+	// its fields.
+	MoveOptions = store.MoveOptions
+
+	// MoveReport is what became of them. See store.MoveReport for its fields and methods.
+	MoveReport = store.MoveReport
+
+	// DiskTrouble counts what a disk gave besides good blocks. See store.Trouble for its
+	// fields and methods.
+	DiskTrouble = store.Trouble
+
 	// CollectOptions says how Store.Collect works. See store.CollectOptions for its
 	// fields and methods.
 	CollectOptions = store.CollectOptions

@@ -49,14 +49,14 @@ func (s *Store) AuditBlobs(ctx context.Context, rep *AuditReport) error {
 		for i, sh := range e.Shards {
 			switch {
 			case sh.Missing:
-			case s.disks[sh.Backend] == nil:
+			case s.here()[sh.Backend] == nil:
 				rep.Absent++
 			case !s.hasShard(ctx, &e, i):
 				rep.Gone++
 			}
 		}
 	}
-	for _, d := range s.disks {
+	for _, d := range s.here() {
 		for key, err := range d.keys(ctx, "") {
 			if err == nil {
 				err = s.over(ctx)

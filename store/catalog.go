@@ -269,7 +269,8 @@ const AnyVersion int64 = -1
 
 // Replace commits a repaired or moved shard: if the shard still has generation
 // From, it becomes To, and its row leaves the repair queue. Otherwise the
-// command is refused with ErrConflict, and the new blob is garbage.
+// command is refused with ErrConflict, and the new blob is garbage. So it is if To is on
+// a backend that is gone; one that [Extent.MayMove] does not allow is fs.ErrInvalid.
 type Replace struct {
 	Extent ExtentID
 	Shard  int

@@ -422,3 +422,9 @@ func (c *tables) State(_ context.Context, key string) ([]byte, error) {
 	defer c.mu.Unlock()
 	return c.state[key], nil
 }
+
+// report puts a row on the queue.
+func (c *tables) report(r store.Repair) error {
+	_, err := c.Commit(context.Background(), store.Record{Commands: []store.Command{store.Report{Damage: []store.Repair{r}}}})
+	return err
+}

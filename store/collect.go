@@ -67,7 +67,7 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 	}
 	// Orphans come first: those of an upload that is forgotten in the same collection
 	// are known to be of it as yet.
-	for _, d := range s.disks {
+	for _, d := range s.here() {
 		if err := c.orphans(ctx, d); err != nil {
 			return rep, fmt.Errorf("collect: backend %v: %w", d.id, err)
 		}
@@ -88,10 +88,10 @@ type collection struct {
 
 // allPresent returns why a sweep must wait.
 func (s *Store) allPresent(ctx context.Context) error {
-	if len(s.opts.Absent) > 0 {
-		return fmt.Errorf("backend %v is absent: %w", s.opts.Absent[0], ErrUnavailable)
+	if absent := s.set.Load().absent; len(absent) > 0 {
+		return fmt.Errorf("backend %v is absent: %w", absent[0], ErrUnavailable)
 	}
-	for _, d := range s.disks {
+	for _, d := range s.here() {
 		if _, err := d.Usage(ctx); err != nil {
 			return fmt.Errorf("backend %v: %w", d.id, err)
 		}

@@ -64,6 +64,7 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	backend := x.e.Shards[shard].Backend
+	s.disk(backend).trouble.failed(err)
 	row := finding{Repair{Extent: x.e.ID, Shard: shard, Left: x.e.Code.M - 1, Since: time.Now()}, x.e.Code.M}
 	key := damageKey{extent: x.e.ID, shard: shard, generation: x.e.Shards[shard].Generation}
 	if errors.Is(err, ErrUnavailable) {
@@ -80,7 +81,7 @@ func (s *Store) blame(ctx context.Context, x *handle, shard, stripe int, err err
 		return
 	}
 	if s.damage.add(key, row, stripe) {
-		d := Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Path: s.opts.Paths[backend], Err: err}
+		d := Damage{Extent: x.e.ID, Shard: shard, Stripe: stripe, Backend: backend, Path: s.path(backend), Err: err}
 		if key.backend == (BackendID{}) {
 			d.Name = s.nameAt(ctx, &x.e, stripe)
 		}

@@ -30,6 +30,8 @@ type disk struct {
 	lat   latency
 	stuck atomic.Int32 // reads that nobody waits for any more
 
+	trouble troubles
+
 	mu    sync.Mutex
 	usage Usage
 	asked time.Time // of usage, or of the last try while off
@@ -42,6 +44,7 @@ type disk struct {
 // saw takes note of how an operation ended. Errors that say nothing of the
 // backend's health, such as a full disk, count as success.
 func (d *disk) saw(err error) {
+	d.trouble.failed(err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -130,7 +133,7 @@ func (d *disk) wrote(n int64) {
 // when backends fail later, shards that find no place on the others are placed on the
 // failed ones, where they cannot be written, and are missing.
 func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64, first bool) ([]BackendID, error) {
-	targets := s.targets(ctx)
+	targets := s.targets(ctx, s.opts.Reserve)
 	if err := ctx.Err(); err != nil {
 		return nil, err // what backends did not answer then says nothing of them
 	}
@@ -145,17 +148,22 @@ func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64
 	}
 	if err == nil {
 		for _, p := range places {
-			s.disks[p].wrote(need)
+			s.disk(p).wrote(need)
 		}
 	}
 	return places, err
 }
 
-// targets returns the backends that new extents may be placed on.
-func (s *Store) targets(ctx context.Context) []Target {
+// targets returns the backends that shards may be placed on, with what is free there
+// beyond a reserve.
+func (s *Store) targets(ctx context.Context, reserve float64) []Target {
 	var list []Target
-	for _, d := range s.disks {
-		if t, ok := d.target(ctx, s.opts.Reserve); ok {
+	set := s.set.Load()
+	for id, d := range set.here {
+		if set.draining[id] {
+			continue
+		}
+		if t, ok := d.target(ctx, reserve); ok {
 			list = append(list, t)
 		}
 	}
@@ -164,7 +172,7 @@ func (s *Store) targets(ctx context.Context) []Target {
 
 // failed returns the backends that are not among targets, each with so much room.
 func (s *Store) failed(targets []Target, room int64) (list []Target) {
-	for id := range s.disks {
+	for id := range s.here() {
 		if !slices.ContainsFunc(targets, func(t Target) bool { return t.ID == id }) {
 			list = append(list, Target{ID: id, Free: room})
 		}
@@ -175,10 +183,10 @@ func (s *Store) failed(targets []Target, room int64) (list []Target) {
 // ill returns why backends are not used for new extents.
 func (s *Store) ill() error {
 	var errs []error
-	for _, id := range s.opts.Absent {
+	for _, id := range s.set.Load().absent {
 		errs = append(errs, absent(id).gone())
 	}
-	for _, d := range s.disks {
+	for _, d := range s.here() {
 		hangs := d.hangs()
 		d.mu.Lock()
 		if err := cmp.Or(hangs, d.off); err != nil {

@@ -27,6 +27,9 @@ var (
 	ErrLocked = durable.ErrLocked
 	// ErrNoSpace: a disk is full. What is stored stays readable.
 	ErrNoSpace = durable.ErrNoSpace
+	// ErrTooFew: there are not enough disks for the shards of a stripe, whatever room
+	// they have.
+	ErrTooFew = errors.New("blockframe: too few disks")
 	// ErrUnavailable: a backend or the log is absent, dead or takes no writes.
 	ErrUnavailable = errors.New("blockframe: unavailable")
 )

@@ -207,3 +207,33 @@ func RecodeKept(kind Kind, b []byte, ordinal int, offset int64) (out []byte, err
 	}
 	return out, nil
 }
+
+// PlannedMove is a shard of one of some extents, and where it is to go.
+type PlannedMove struct {
+	Extent, Shard int
+	To            BackendID
+}
+
+// PlanMoves plans as a rebalance does that looks at the extents again and again.
+func PlanMoves(list []Level, reserve float64, extents []Extent) (plan []PlannedMove) {
+	l := newLevels(list, reserve)
+	at := make([]Extent, len(extents))
+	for i, e := range extents {
+		at[i] = e
+		at[i].Shards = append([]Shard(nil), e.Shards...)
+	}
+	for again := true; again; {
+		again = false
+		for i := range at {
+			if shard, to, ok := l.pick(&at[i], nil); ok {
+				plan = append(plan, PlannedMove{i, shard, to})
+				at[i].Shards[shard].Backend = to
+				again = true
+			}
+		}
+	}
+	return plan
+}
+
+// ShardNeed is how much room a shard takes.
+func ShardNeed(e *Extent, i int) int64 { return shardNeed(e, i) }

@@ -58,6 +58,7 @@ func (f *stripeFetch) ask(ctx context.Context, column int) {
 		began := time.Now()
 		_, p.err = readFull(r, p.data, headerSize+int64(f.stripe)*BlockSize)
 		d.lat.add(time.Since(began))
+		d.trouble.took(began)
 	})
 }
 

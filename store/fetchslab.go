@@ -158,6 +158,7 @@ func (f *fetch) loadColumn(ctx context.Context, c int) ([]bool, error) {
 	began := time.Now()
 	_, err = readFull(r, mem[:size], headerSize+int64(f.first)*BlockSize)
 	f.x.disks[c].lat.add(time.Since(began) / time.Duration(f.stripes))
+	f.x.disks[c].trouble.took(began)
 	whole := err == nil
 	good := make([]bool, f.stripes)
 	for s := range f.stripes {

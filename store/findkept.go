@@ -36,7 +36,7 @@ func FindKept(ctx context.Context, opts FindOptions) ([]KeptStream, error) {
 	f := &finder{opts: opts, s: newLoose(opts.StoreID, opts.Backends, &shelf{}, opts.Logger), blobs: map[UploadID]map[ExtentID][]foundBlob{}}
 	defer f.s.Close()
 	for _, b := range opts.Backends {
-		if err := f.list(ctx, f.s.disks[b.ID()]); err != nil {
+		if err := f.list(ctx, f.s.here()[b.ID()]); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}

@@ -46,7 +46,13 @@ func (s *Store) healShard(ctx context.Context, id ExtentID, i int) (int, error) 
 	if st.ok() {
 		return 0, s.intact(ctx, &e, i)
 	}
-	return s.rewriteShard(ctx, x, i, &st)
+	if s.leaves(e.Shards[i].Backend) {
+		n, err := s.relocate(ctx, x, i, &st)
+		if !errors.Is(err, ErrTooFew) && !errors.Is(err, ErrNoSpace) || s.here()[e.Shards[i].Backend] == nil {
+			return n, err
+		} // better there than nowhere
+	}
+	return s.rewriteShard(ctx, x, i, &st, e.Shards[i].Backend, nil)
 }
 
 // retry forgets which blobs could not be opened, and reports whether there were any:
@@ -72,13 +78,14 @@ func (s *Store) intact(ctx context.Context, e *Extent, i int) error {
 	return s.damage.settle(ctx, e.ID, i, g, Intact{Extent: e.ID, Shard: i, Generation: g})
 }
 
-// rewriteShard writes, verifies and commits the next generation of a shard.
-func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardState) (int, error) {
+// rewriteShard writes, verifies and commits the next generation of a shard, on the
+// same backend or another. pace, if not nil, is called before so many bytes are written.
+func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardState, to BackendID, pace func(n int) error) (int, error) {
 	old := x.e.Shards[i]
 	e := x.e
 	e.Shards = append([]Shard(nil), e.Shards...)
-	e.Shards[i].Missing = false
-	n, err := s.writeShard(ctx, x, &e, i, st)
+	e.Shards[i].Missing, e.Shards[i].Backend = false, to
+	n, err := s.writeShard(ctx, x, &e, i, st, pace)
 	if err != nil {
 		return 0, fmt.Errorf("heal shard %d of extent %v: %w", i, e.ID, err)
 	}
@@ -98,8 +105,11 @@ func (s *Store) rewriteShard(ctx context.Context, x *handle, i int, st *shardSta
 	}
 	x.stale.Store(true)
 	s.open.drop(e.ID)
-	if !old.Missing {
+	if !old.Missing && s.here()[old.Backend] != nil {
 		s.removeLoose(old.Backend, x.e.Key(i))
+	}
+	if to != old.Backend && n == 0 {
+		return 0, nil // it was moved as it was
 	}
 	s.stats.repaired.Add(1)
 	s.log.Info("shard repaired", "extent", e.ID, "shard", i, "generation", next.Generation, "blocks", n)
@@ -127,7 +137,7 @@ const maxLeftovers = 64
 // writeShard writes the blob of shard i of e, whose table x holds, as the next
 // generation. A blob that has its key is left alone: a record that names it may have
 // been logged without anybody knowing. The collection removes it if none did.
-func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st *shardState) (int, error) {
+func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st *shardState, pace func(n int) error) (int, error) {
 	parts, err := s.partsOf(ctx, x, e)
 	if err != nil {
 		return 0, err
@@ -135,7 +145,7 @@ func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st 
 	d := s.disk(e.Shards[i].Backend)
 	for range maxLeftovers {
 		e.Shards[i].Generation++
-		n, err := s.copyShard(ctx, d, x, e, i, st, parts)
+		n, err := s.copyShard(ctx, d, x, e, i, st, parts, pace)
 		if !errors.Is(err, fs.ErrExist) {
 			return n, err
 		}
@@ -144,7 +154,7 @@ func (s *Store) writeShard(ctx context.Context, x *handle, e *Extent, i int, st 
 }
 
 // copyShard writes header, blocks and the rest to a new blob and commits it.
-func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, parts *shardParts) (n int, err error) {
+func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i int, st *shardState, parts *shardParts, pace func(n int) error) (n int, err error) {
 	out, err := d.newBlob(ctx, e.Key(i))
 	if err != nil {
 		return 0, err
@@ -154,7 +164,15 @@ func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i 
 			out.abort()
 		}
 	}()
-	put := func(b []byte) error { _, err := out.write(b, nil); return err }
+	put := func(b []byte) error {
+		if pace != nil {
+			if err := pace(len(b)); err != nil {
+				return err
+			}
+		}
+		_, err := out.write(b, nil)
+		return err
+	}
 	h := headerOf(s.storeID, e, i)
 	buf := frame.Aligned(max(pieceStripes*BlockSize, headerSize))
 	if err = put(appendHeader(buf[:0], &h)); err != nil {
@@ -176,7 +194,7 @@ func (s *Store) copyShard(ctx context.Context, d *disk, x *handle, e *Extent, i 
 // others computed from their stripe. Every block is verified before it is written.
 func (s *Store) copyBlocks(ctx context.Context, put func([]byte) error, x *handle, i int, st *shardState, buf []byte) (computed int, err error) {
 	var old *look
-	if st.blocks < x.g.Stripes() {
+	if st.blocks < x.g.Stripes() && !s.disk(x.e.Shards[i].Backend).slow() {
 		if old, err = s.lookAt(ctx, &x.e, i); err == nil {
 			defer old.close()
 		}
@@ -185,9 +203,18 @@ func (s *Store) copyBlocks(ctx context.Context, put func([]byte) error, x *handl
 		n := min(pieceStripes, x.g.Stripes()-lo)
 		good := make([]bool, n)
 		if old != nil {
-			_, err := old.do(ctx, func(r BackendReader) error { good = readColumn(r, x, i, lo, n, buf); return nil }, nil)
-			if err != nil {
-				return computed, err
+			var read []bool
+			left, err := old.do(ctx, func(r BackendReader) error { read = readColumn(r, x, i, lo, n, buf); return nil }, nil)
+			switch {
+			case ctx.Err() != nil:
+				return computed, ctx.Err()
+			case err == nil:
+				good = read
+			case left: // the read has the buffer, and closes the blob
+				buf = frame.Aligned(len(buf))
+				fallthrough
+			default:
+				old = nil // the rest is computed
 			}
 		}
 		var work errgroup.Group

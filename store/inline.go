@@ -199,7 +199,7 @@ func (x *packIndex) name(upload UploadID, m Member, names []Object) {
 // fewer returns how many copies besides the first there can be now of a content that
 // should have m: while backends are away it has fewer, rather than staying in the log.
 func (s *Store) fewer(ctx context.Context, m int) int {
-	if n, all := len(s.targets(ctx)), s.registered(); n < all {
+	if n, all := len(s.targets(ctx, s.opts.Reserve)), s.registered(); n < all {
 		return max(1, min(m, n-1))
 	}
 	return m

@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // look is a blob that is open for a look at what the medium has, on a backend that may
 // stop to answer. It is used by one goroutine at a time.
@@ -36,7 +39,10 @@ func (d *disk) look(ctx context.Context, key BackendKey, open func() (BackendRea
 // do calls f with the open blob. When left is true, f goes on, with all that it uses:
 // free, if not nil, is called at its end. Nothing more can be done with the blob then.
 func (l *look) do(ctx context.Context, f func(r BackendReader) error, free func()) (left bool, err error) {
-	l.left, err = l.d.await(ctx, stallTime, "read", l.key, func() error { return f(l.r) }, func(error) {
+	l.left, err = l.d.await(ctx, stallTime, "read", l.key, func() error {
+		defer l.d.trouble.took(time.Now())
+		return f(l.r)
+	}, func(error) {
 		l.r.Close()
 		if free != nil {
 			free()

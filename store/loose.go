@@ -69,9 +69,11 @@ func none[T any](func(T, error) bool) {}
 func newLoose(storeID [16]byte, backends []Backend, cat Catalog, log *slog.Logger) *Store {
 	s := newStore(Options{StoreID: storeID, Catalog: cat, Backends: backends, CacheBytes: -1, NoRepair: true, Logger: log})
 	s.readOnly = fs.ErrPermission
+	disks := &diskSet{here: map[BackendID]*disk{}}
 	for _, b := range backends {
-		s.disks[b.ID()] = &disk{Backend: b, id: b.ID()}
+		disks.here[b.ID()] = &disk{Backend: b, id: b.ID()}
 	}
+	s.set.Store(disks)
 	return s
 }
 

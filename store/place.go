@@ -30,6 +30,9 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 		room  int
 	}
 	var list []scored
+	if len(targets)*per < shards {
+		return nil, fmt.Errorf("%w: %d shards, at most %d on one of %d: %w", ErrTooFew, shards, per, len(targets), ErrNoSpace)
+	}
 	room := 0
 	for _, t := range targets {
 		fit := per
@@ -57,6 +60,63 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 		}
 	}
 	return places, nil
+}
+
+// MayMove reports whether shard i of the extent may move to a backend where others of it
+// lie: as many as a policy with its code allows by name; or so that the extent survives
+// the loss of as many backends as before; or when there is no other. Packs, whose code may
+// be wider than there are backends, are spread as they are when they are put, as long as
+// one backend may be lost. To one that has none of it, a shard always may. backends is
+// how many there are that shards are placed on.
+func (e *Extent) MayMove(i int, to BackendID, policies []Policy, backends int) bool {
+	before, after := map[BackendID]int{}, map[BackendID]int{to: 1}
+	for j, s := range e.Shards {
+		before[s.Backend]++
+		if j != i {
+			after[s.Backend]++
+		}
+	}
+	most := 1
+	for _, p := range policies {
+		if p.Code == e.Code {
+			most = max(most, p.PerBackend)
+		}
+	}
+	left := survived(e.Code.M, after)
+	switch {
+	case backends == 1 || after[to] <= most || left >= survived(e.Code.M, before):
+		return true
+	case e.Kind == KindPack && backends > 0:
+		return left > 0 && after[to] <= (e.Code.Shards()+backends-1)/backends
+	}
+	return false
+}
+
+// PlaceOne chooses another backend for shard i of an extent, with room for need bytes. The
+// other shards stay where they are. Of the targets that it may move to it takes one that
+// has the fewest of them, of these by the score that Place goes by. ErrTooFew says that
+// it may move to none, ErrNoSpace that those that it may move to are full.
+func PlaceOne(e *Extent, i int, need int64, policies []Policy, backends int, targets []Target) (BackendID, error) {
+	on := map[BackendID]int{}
+	for j, s := range e.Shards {
+		if j != i {
+			on[s.Backend]++
+		}
+	}
+	fit := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool {
+		return t.ID == e.Shards[i].Backend || on[t.ID] > 0 && !e.MayMove(i, t.ID, policies, backends)
+	})
+	if len(fit) == 0 {
+		return BackendID{}, fmt.Errorf("%w: each of %d others has as many shards of the extent as it may", ErrTooFew, len(targets))
+	}
+	room := slices.DeleteFunc(slices.Clone(fit), func(t Target) bool { return t.Free < need })
+	if len(room) == 0 {
+		return BackendID{}, fmt.Errorf("%w: a shard of %s needs a place%s", ErrNoSpace, megabytes(need), short(1, need, fit))
+	}
+	best := slices.MinFunc(room, func(a, b Target) int {
+		return cmp.Or(cmp.Compare(on[a.ID], on[b.ID]), cmp.Compare(score(e.ID, b), score(e.ID, a)), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return best.ID, nil
 }
 
 // short names the targets that have no room for per shards of need bytes.

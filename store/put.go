@@ -264,7 +264,7 @@ func (s *Store) suspect(ctx context.Context, p *Put, known proofs) {
 // default of the backends that can be written to now, when they are too few.
 func (s *Store) code(ctx context.Context, p Policy) erasure.Code {
 	all := s.registered()
-	if n := len(s.targets(ctx)); n < all {
+	if n := len(s.targets(ctx, s.opts.Reserve)); n < all {
 		if c := p.code(all); c.Shards() <= n*p.per(c.Shards(), all) {
 			return c
 		}

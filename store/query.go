@@ -132,6 +132,7 @@ func (q *query) read() piece {
 	began := time.Now()
 	_, p.err = readFull(r, p.data, headerSize+int64(q.stripe)*BlockSize)
 	q.d.lat.add(time.Since(began))
+	q.d.trouble.took(began)
 	return p
 }
 

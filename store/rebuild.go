@@ -117,7 +117,7 @@ func (s *Store) Rebuild(ctx context.Context, opts Rebuilding) (rep RebuildReport
 			return rep, fmt.Errorf("rebuild: %w", err)
 		}
 	}
-	rep.Absent = len(s.opts.Absent)
+	rep.Absent = len(s.set.Load().absent)
 	return rep, nil
 }
 

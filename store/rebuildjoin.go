@@ -237,8 +237,8 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 			continue
 		}
 		var to BackendID
-		for _, id := range append(r.s.byPlace(), r.s.opts.Absent...) {
-			if on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.disks[id] != nil) {
+		for _, id := range append(r.s.byPlace(), r.s.set.Load().absent...) {
+			if on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.here()[id] != nil) {
 				to = id
 			}
 		}
@@ -263,7 +263,7 @@ func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error 
 	for i := range e.Shards {
 		s := &e.Shards[i]
 		at := named(group, i, s)
-		if at < 0 && (s.Missing || r.s.disks[s.Backend] != nil) {
+		if at < 0 && (s.Missing || r.s.here()[s.Backend] != nil) {
 			j := choose(group, f, i)
 			if j >= 0 && group[j].err == nil && (s.Missing || group[j].generation > s.Generation) {
 				*s, at, joined = Shard{Backend: group[j].disk, Generation: group[j].generation}, j, true
@@ -293,7 +293,7 @@ func (r *rebuild) placeAgain(e *Extent) bool {
 	on, lost := map[BackendID]int{}, false
 	for i := range e.Shards {
 		s := &e.Shards[i]
-		if s.Missing && r.s.disks[s.Backend] == nil && !slices.Contains(r.s.opts.Absent, s.Backend) {
+		if s.Missing && r.s.here()[s.Backend] == nil && !slices.Contains(r.s.set.Load().absent, s.Backend) {
 			s.Backend, lost = BackendID{}, true
 			continue
 		}

@@ -15,8 +15,8 @@ import (
 
 // byPlace returns the disks that are there, in order of their ids.
 func (s *Store) byPlace() []BackendID {
-	list := make([]BackendID, 0, len(s.disks))
-	for id := range s.disks {
+	list := make([]BackendID, 0, len(s.here()))
+	for id := range s.here() {
 		list = append(list, id)
 	}
 	slices.SortFunc(list, func(a, b BackendID) int { return slices.Compare(a[:], b[:]) })

@@ -88,7 +88,7 @@ func parseBlob(key, value []byte) (b shardBlob, err error) {
 // scan looks at all blobs, on all disks at once.
 func (r *rebuild) scan(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, d := range r.s.disks {
+	for _, d := range r.s.here() {
 		g.Go(func() error {
 			if err := r.scanDisk(ctx, d); err != nil {
 				return fmt.Errorf("backend %v: %w", d.id, err)

@@ -30,27 +30,43 @@ type RepairReport struct {
 
 // Repair works off the repair queue: everything that reads and scrubs have found
 // damaged so far, least remaining redundancy first. What cannot be repaired stays
-// on the queue and is in the report; the error is for the queue itself.
+// on the queue and is in the report; the error is for the queue itself. What lay on
+// backends that were lost comes last.
 func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
+	rep, lost, err := s.repairQueue(ctx)
+	if err == nil && len(lost) > 0 {
+		var more RepairReport
+		more, err = s.rebuildLost(ctx, lost)
+		rep.add(more)
+	}
+	return rep, err
+}
+
+// repairQueue works off the queue, but for the backends on it that were lost.
+func (s *Store) repairQueue(ctx context.Context) (rep RepairReport, lost []BackendID, err error) {
 	if err := s.writable(); err != nil {
-		return rep, err
+		return rep, lost, err
 	}
 	s.damage.flush(ctx)
 	if err := s.repairing.take(ctx); err != nil {
-		return rep, fmt.Errorf("repair: wait for another one to end: %w", err)
+		return rep, lost, fmt.Errorf("repair: wait for another one to end: %w", err)
 	}
 	defer s.repairing.give()
 	for r, err := range s.cat.Repairs(ctx) {
 		if err != nil {
-			return rep, err
+			return rep, lost, err
 		}
 		if err := s.over(ctx); err != nil {
-			return rep, err
+			return rep, lost, err
+		}
+		if r.Extent == (ExtentID{}) && !s.registeredNow(r.Backend) {
+			lost = append(lost, r.Backend)
+			continue
 		}
 		n, err := s.repairRow(ctx, r)
 		switch {
 		case err != nil && s.over(ctx) != nil:
-			return rep, s.over(ctx)
+			return rep, lost, s.over(ctx)
 		case err != nil && r.Extent != (ExtentID{}) && s.collected(ctx, r.Extent): // its rows went with it
 		case err != nil:
 			rep.Left++
@@ -64,7 +80,7 @@ func (s *Store) Repair(ctx context.Context) (rep RepairReport, err error) {
 			rep.Blocks += int64(n)
 		}
 	}
-	return rep, nil
+	return rep, lost, nil
 }
 
 // repairRow repairs what one row names.
@@ -132,12 +148,20 @@ func (s *Store) runRepairer() {
 			wait = repairAgain
 		case <-timer.C:
 		}
-		rep, err := s.Repair(s.ctx)
+		rep, lost, err := s.repairQueue(s.ctx)
+		if len(lost) > 0 {
+			select {
+			case s.moveNow <- lost:
+			default: // it is at it
+			}
+		}
 		if err != nil && s.ctx.Err() == nil {
 			s.log.Warn("repair queue cannot be worked off", "err", err)
 		}
 		if rep.Left > 0 {
 			s.log.Warn("damage stays on the repair queue", "rows", rep.Left, "err", rep.Errs[0]) // the first of them
+		}
+		if rep.Left > 0 || len(lost) > 0 {
 			timer.Reset(wait)
 			wait = min(2*wait, repairRarely)
 		}

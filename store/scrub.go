@@ -76,7 +76,11 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 	if opts.Progress != nil {
 		c.tick = func() error { opts.Progress(c.rep); return nil }
 	}
+	clear := s.watchTrouble()
 	err := c.all(ctx)
+	if err == nil && opts.Deep {
+		clear()
+	}
 	if err == nil {
 		err = s.scrubs.ended(ctx, c, true)
 	}

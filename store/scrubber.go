@@ -257,8 +257,14 @@ func (k *scrubber) ended(ctx context.Context, c *scrub, asked bool) error {
 	if !asked && !kind.deep && p.Clean() && p.Ended.Sub(kind.saved) < scrubRecord {
 		return nil
 	}
-	return k.record(ctx, kind, Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
-		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)})
+	done := Scrubbed{Deep: c.rep.Deep, Began: c.began, Extents: uint64(c.rep.Extents), Bytes: uint64(c.rep.Bytes),
+		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)}
+	news, saved := k.s.troubleNews()
+	err := k.record(ctx, kind, append([]Command{done}, news...)...)
+	if err == nil && !kind.dirty {
+		saved()
+	}
+	return err
 }
 
 // save records how far a pass is. A crash before it costs what was looked at since the last

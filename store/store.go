@@ -20,6 +20,7 @@ type Options struct {
 	Catalog  Catalog
 	Backends []Backend   // those that are there; the caller closes them after the store
 	Absent   []BackendID // registered, but not there
+	Draining []BackendID // of both: they take no new shards
 
 	// Paths are what people call the backends, in the log and in Damage; where there is
 	// none its id is used.
@@ -51,7 +52,8 @@ type Store struct {
 	opts     Options
 	storeID  [16]byte
 	cat      Catalog
-	disks    map[BackendID]*disk
+	set      atomic.Pointer[diskSet]
+	setMu    sync.Mutex // of who replaces it
 	epoch    uint64
 	readOnly error // why the catalog takes no records; guarded by beginning
 	slabs    *slabs
@@ -77,6 +79,8 @@ type Store struct {
 	collecting  turn
 	compacting  turn
 	reshaping   turn
+	moving      turn             // one pass that moves shards at a time
+	moveNow     chan []BackendID // what lay on these is to be made anew
 
 	stuckMu    sync.Mutex
 	stuckPacks map[UploadID]bool // with contents that could not be read
@@ -100,11 +104,13 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("%w: a store needs a catalog and at least one backend", fs.ErrInvalid)
 	}
 	s := newStore(opts)
-	for _, b := range opts.Backends {
-		if _, twice := s.disks[b.ID()]; twice {
-			return nil, fmt.Errorf("%w: backend %v was given twice", fs.ErrInvalid, b.ID())
-		}
-		s.disks[b.ID()] = &disk{Backend: b, id: b.ID()}
+	disks, err := newDisks(&opts)
+	if err != nil {
+		return nil, err
+	}
+	s.set.Store(disks)
+	for _, d := range disks.here {
+		s.loadTrouble(ctx, d)
 	}
 	if err := s.begin(ctx); err != nil {
 		return nil, fmt.Errorf("begin open epoch: %w", err)
@@ -135,6 +141,7 @@ func (s *Store) begin(ctx context.Context) error {
 	s.wg.Go(s.runPacker)
 	if !s.opts.NoRepair { // else what is found waits for Repair or Scrub
 		s.wg.Go(s.runRepairer)
+		s.wg.Go(s.runMover)
 	}
 	return nil
 }
@@ -157,12 +164,14 @@ func newStore(opts Options) *Store {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{opts: opts, storeID: opts.StoreID, cat: opts.Catalog, log: opts.Logger,
-		disks: map[BackendID]*disk{}, slabs: newSlabs(opts.SlabBytes), cache: newBlockCache(opts.CacheBytes)}
+		slabs: newSlabs(opts.SlabBytes), cache: newBlockCache(opts.CacheBytes)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.mostExtents = maxExtents
 	s.heads, s.packNow = semaphore.NewWeighted(headBytes), make(chan struct{}, 1)
 	s.repairNow, s.stuckPacks = make(chan struct{}, 1), map[UploadID]bool{}
-	s.packing, s.repairing, s.collecting, s.compacting, s.reshaping = newTurn(), newTurn(), newTurn(), newTurn(), newTurn()
+	s.packing, s.repairing, s.collecting, s.compacting = newTurn(), newTurn(), newTurn(), newTurn()
+	s.reshaping, s.moving = newTurn(), newTurn()
+	s.moveNow = make(chan []BackendID)
 	s.open, s.group, s.damage = newHandles(s), newGrouper(s), newDamageLog(s)
 	s.scrubs = newScrubber(s, newPacer(s, opts.Upkeep.Rate, true))
 	return s
@@ -187,6 +196,7 @@ func (s *Store) Close() error {
 
 func (s *Store) shut() (err error) {
 	s.damage.flush(context.Background())
+	s.saveTrouble(context.Background())
 	s.gate.Lock()
 	s.cancel()
 	s.gate.Unlock()
@@ -246,17 +256,6 @@ func (s *Store) spawnIn(wg *sync.WaitGroup, f func(err error)) {
 
 // Epoch returns the open epoch of the store.
 func (s *Store) Epoch() uint64 { return s.epoch }
-
-// disk returns the backend with this id; one that is absent fails every call.
-func (s *Store) disk(id BackendID) *disk {
-	if d := s.disks[id]; d != nil {
-		return d
-	}
-	return &disk{Backend: absent(id), id: id}
-}
-
-// registered returns the number of backends, absent ones included.
-func (s *Store) registered() int { return len(s.disks) + len(s.opts.Absent) }
 
 // commitOne commits a record of one command.
 func (s *Store) commitOne(ctx context.Context, c Command) error {

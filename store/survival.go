@@ -62,7 +62,7 @@ func (s *Store) extentSurvives(ctx context.Context, e *Extent, lo, hi int64) (Su
 		}
 	}
 	for i, sh := range e.Shards {
-		if sh.Missing || s.disks[sh.Backend] == nil {
+		if sh.Missing || s.here()[sh.Backend] == nil {
 			bad[i] = &finding{}
 		}
 	}
@@ -96,12 +96,17 @@ func stripeSurvives(e *Extent, g erasure.Geometry, stripe int, bad []*finding) S
 	if left < 0 {
 		return Survival{-1, -1}
 	}
-	of := Survival{Shards: left}
-	for _, n := range slices.SortedFunc(maps.Values(good), func(a, b int) int { return cmp.Compare(b, a) }) {
+	return Survival{Shards: left, Disks: survived(left, good)}
+}
+
+// survived returns how many backends, any of them, can be lost when left shards of a
+// stripe can be, and so many lie on each.
+func survived(left int, on map[BackendID]int) (disks int) {
+	for _, n := range slices.SortedFunc(maps.Values(on), func(a, b int) int { return cmp.Compare(b, a) }) {
 		if left -= n; left < 0 {
 			break
 		}
-		of.Disks++
+		disks++
 	}
-	return of
+	return disks
 }

@@ -27,7 +27,7 @@ type unclaimed struct {
 // prove an object may come after others of its upload.
 func (c *collection) findUnclaimed(ctx context.Context) error {
 	c.kept.uploads, c.kept.there = map[UploadID]bool{}, map[UploadID]bool{}
-	for _, d := range c.s.disks {
+	for _, d := range c.s.here() {
 		for key, err := range d.keys(ctx, "") {
 			if err == nil {
 				err = c.s.over(ctx)
@@ -289,7 +289,7 @@ func (c *collection) readable(ctx context.Context, id UploadID, kind Kind) (bool
 func (s *Store) shardsThere(ctx context.Context, key BackendKey) (int, error) {
 	prefix := key[:len("xx/")+2*len(ExtentID{})]
 	have := map[int]bool{}
-	for _, d := range s.disks {
+	for _, d := range s.here() {
 		for key, err := range d.keys(ctx, prefix) {
 			if err != nil {
 				return 0, err

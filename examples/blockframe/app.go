@@ -109,7 +109,7 @@ func (a *app) command() *cobra.Command {
 	root.SetHelpCommand(a.helpCommand(root))
 	root.AddCommand(
 		a.initCommand(), a.putCommand(), a.getCommand(), a.lsCommand(), a.statCommand(), a.rmCommand(), a.mvCommand(),
-		a.scrubCommand(), a.inspectCommand(), a.policyCommand(), a.retainCommand(), a.holdCommand(), a.gcCommand(), a.compactCommand(), a.reshapeCommand(), a.rebuildCommand(), a.benchCommand(),
+		a.scrubCommand(), a.inspectCommand(), a.policyCommand(), a.retainCommand(), a.holdCommand(), a.gcCommand(), a.compactCommand(), a.reshapeCommand(), a.rebuildCommand(), a.diskCommand(), a.benchCommand(),
 	)
 	return root
 }

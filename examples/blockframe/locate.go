@@ -134,6 +134,11 @@ func writeLists(home string, disks []string) error {
 		}
 		dirs = append(dirs, home)
 	}
+	return writeListIn(dirs, disks)
+}
+
+// writeListIn writes the list of disks into each of dirs.
+func writeListIn(dirs, disks []string) error {
 	for _, dir := range dirs {
 		if err := writeFile(filepath.Join(dir, listName), listText(dir, disks)); err != nil {
 			return err

@@ -46,6 +46,13 @@ func (p *bar) set(n int64) {
 	}
 }
 
+// of sets what there is in all, once that is known.
+func (p *bar) of(total int64) {
+	if p != nil && total > 0 && p.b.GetMax64() != total {
+		p.b.ChangeMax64(total)
+	}
+}
+
 // done removes the bar.
 func (p *bar) done() {
 	if p != nil {

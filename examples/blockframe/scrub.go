@@ -114,28 +114,28 @@ func (a *app) findUnclaimed(ctx context.Context, st *blockframe.Store, row *scru
 
 // scrubRow is what a pass found.
 type scrubRow struct {
-	Type     string     `json:"type"` // scrub
-	Deep     bool       `json:"deep"`
-	Extents  int64      `json:"extents"`
-	Shards   int64      `json:"shards"`
-	Contents int64      `json:"contents"` // kept in the log itself
-	Bytes    int64      `json:"bytes"`    // read
-	Damaged  int64      `json:"damaged"`  // shards
-	Blocks   int64      `json:"blocks"`   // of them, bad blocks
-	Repaired int64      `json:"repaired"`
-	Left     int64      `json:"left"`     // shards still damaged
-	Absent   int64      `json:"absent"`   // shards on disks that are not there
-	Lost     int64      `json:"lost"`     // ranges
-	Degraded int64      `json:"degraded"` // versions that can lose less than they should
-	Log      logRow     `json:"log"`
-	LogFixed int64      `json:"log_repaired"` // places of the log made whole from another copy
-	LogLeft  int64      `json:"log_left"`     // copies of its segments left bad
-	LogLost  []string   `json:"log_lost,omitempty"`
-	Disks    []diskRow  `json:"disks,omitempty"`
+	Type     string      `json:"type"` // scrub
+	Deep     bool        `json:"deep"`
+	Extents  int64       `json:"extents"`
+	Shards   int64       `json:"shards"`
+	Contents int64       `json:"contents"` // kept in the log itself
+	Bytes    int64       `json:"bytes"`    // read
+	Damaged  int64       `json:"damaged"`  // shards
+	Blocks   int64       `json:"blocks"`   // of them, bad blocks
+	Repaired int64       `json:"repaired"`
+	Left     int64       `json:"left"`     // shards still damaged
+	Absent   int64       `json:"absent"`   // shards on disks that are not there
+	Lost     int64       `json:"lost"`     // ranges
+	Degraded int64       `json:"degraded"` // versions that can lose less than they should
+	Log      logRow      `json:"log"`
+	LogFixed int64       `json:"log_repaired"` // places of the log made whole from another copy
+	LogLeft  int64       `json:"log_left"`     // copies of its segments left bad
+	LogLost  []string    `json:"log_lost,omitempty"`
+	Disks    []diskRow   `json:"disks,omitempty"`
 	ByDisk   []byDiskRow `json:"by_disk,omitempty"`
-	ReadOnly string     `json:"read_only,omitempty"`
-	Errors   []string   `json:"errors,omitempty"`
-	Exit     int        `json:"exit"`
+	ReadOnly string      `json:"read_only,omitempty"`
+	Errors   []string    `json:"errors,omitempty"`
+	Exit     int         `json:"exit"`
 
 	Unaccepted     bool     `json:"unaccepted,omitempty"` // the store was rebuilt: gc removes nothing
 	Unclaimed      int64    `json:"unclaimed,omitempty"`  // complete objects that no record names

@@ -45,23 +45,23 @@ func (d *byDiskRow) text() string {
 
 // statusRow is a pass of scrub, of this store or of a program that had it open.
 type statusRow struct {
-	Type     string     `json:"type"`  // quick or deep
-	State    string     `json:"state"` // ended, under way or never
-	Began    time.Time  `json:"began,omitzero"`
-	Ended    time.Time  `json:"ended,omitzero"`
-	Done     float64    `json:"done"` // of 1
-	Left     float64    `json:"left_seconds,omitempty"`
-	Extents  int64      `json:"extents"`
-	Shards   int64      `json:"shards"`
-	Bytes    int64      `json:"bytes"`
-	Damaged  int64      `json:"damaged"`
-	Repaired int64      `json:"repaired"`
-	Absent   int64      `json:"absent"`
-	Lost     int64      `json:"lost"`     // ranges
-	Degraded int64      `json:"degraded"` // versions
-	Errors   []string   `json:"errors,omitempty"`
+	Type     string      `json:"type"`  // quick or deep
+	State    string      `json:"state"` // ended, under way or never
+	Began    time.Time   `json:"began,omitzero"`
+	Ended    time.Time   `json:"ended,omitzero"`
+	Done     float64     `json:"done"` // of 1
+	Left     float64     `json:"left_seconds,omitempty"`
+	Extents  int64       `json:"extents"`
+	Shards   int64       `json:"shards"`
+	Bytes    int64       `json:"bytes"`
+	Damaged  int64       `json:"damaged"`
+	Repaired int64       `json:"repaired"`
+	Absent   int64       `json:"absent"`
+	Lost     int64       `json:"lost"`     // ranges
+	Degraded int64       `json:"degraded"` // versions
+	Errors   []string    `json:"errors,omitempty"`
 	ByDisk   []byDiskRow `json:"by_disk,omitempty"`
-	Names    []string   `json:"names,omitempty"` // of degraded versions, the first ones
+	Names    []string    `json:"names,omitempty"` // of degraded versions, the first ones
 
 	left time.Duration
 }

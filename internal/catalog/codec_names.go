@@ -57,7 +57,7 @@ func encodeName(e *frame.Encoder, c store.Command) error {
 		}
 		e.I64(int64(c.Grace))
 	default:
-		return invalid("command kind %d", c.CommandKind())
+		return encodeDisk(e, c)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func decodeName(kind store.CommandKind, d *frame.Decoder) store.Command {
 		}
 		return c
 	}
-	return nil
+	return decodeDisk(kind, d)
 }
 
 func decodeString(d *frame.Decoder) string { return d.String(store.MaxName) }

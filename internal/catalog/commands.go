@@ -103,13 +103,15 @@ type Retain struct {
 	Until   time.Time
 }
 
-// SetBackends replaces the list of registered backends.
+// SetBackends replaces the list of registered backends. Those that are gone stay known.
 type SetBackends struct{ Backends []Backend }
 
 // Backend is a registered backend of the store.
 type Backend struct {
 	ID   store.BackendID
 	Path string // where it was last opened from, for people
+
+	State BackendState // in what Backends returns; SetBackends and AddBackend leave it as it is
 }
 
 // SetGrace sets how long an unreferenced upload stays revivable.

@@ -59,6 +59,17 @@
 // with [ErrExpired]. One that no put will name is given up by an Abandon, and need
 // not wait for the next epoch.
 //
+// # Backends
+//
+// A backend is registered by SetBackends, when the store is created, or AddBackend. It is
+// active or draining, and gone once a DropBackend took it off the store: removed while
+// nothing lay on it, or lost with all that did. One that is gone stays known by its id, is
+// never registered again, and no record places a shard there. What lies on each backend is
+// counted, so that no look at all extents is needed to tell; shards of a lost one keep it
+// in their record until a Replace makes them anew elsewhere, and one row of the repair
+// queue asks for that, which cannot be taken off before. A Replace never brings shards of
+// a stripe together that were apart: see store.Extent.MayMove.
+//
 // # Time
 //
 // Log time is the time of day as the sequencer saw it, but never goes back: it is

@@ -70,6 +70,7 @@ func (r *rig) dump() string {
 		fmt.Fprintf(&b, "state %s %s\n", k, must(r.cat.State(ctx, k)))
 	}
 	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", r.cat.Counts(), r.cat.Epoch(), r.cat.Grace())
+	b.WriteString(r.dumpDisks())
 	return b.String()
 }
 
@@ -99,6 +100,7 @@ func (r *rig) points() string {
 		fmt.Fprintln(&b, of)
 	}
 	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", r.cat.Counts(), r.cat.Epoch(), r.cat.Grace())
+	b.WriteString(r.dumpDisks())
 	return b.String()
 }
 
@@ -128,6 +130,7 @@ func (m *model) points() string {
 		fmt.Fprintln(&b, of)
 	}
 	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", m.counts(), m.epoch, m.grace)
+	b.WriteString(m.dumpDisks())
 	return b.String()
 }
 
@@ -202,6 +205,7 @@ func (m *model) dump(uploads int) string {
 		fmt.Fprintf(&b, "state %s %s\n", k, m.state[k])
 	}
 	fmt.Fprintf(&b, "%+v epoch %d grace %v\n", m.counts(), m.epoch, m.grace)
+	b.WriteString(m.dumpDisks())
 	return b.String()
 }
 

@@ -155,28 +155,15 @@ func (c *Catalog) Versions(ctx context.Context, name string) iter.Seq2[store.Obj
 
 // Policies returns the policies in force, by prefix and size.
 func (c *Catalog) Policies(ctx context.Context) (out []store.Policy, err error) {
-	err = c.readState(ctx, func(r *rows) error {
-		out = nil
-		for row := range r.scan([]byte{tPolicy}, nil) {
-			r.decode(row.Key, row.Value, func(d *frame.Decoder) { out = append(out, decodePolicy(d)) })
-		}
-		return nil
-	})
+	err = c.readState(ctx, func(r *rows) error { out = r.policies(); return nil })
 	return out, err
 }
 
-// Backends returns the registered backends in the order they were set.
-func (c *Catalog) Backends(ctx context.Context) (out []Backend, err error) {
-	err = c.readState(ctx, func(r *rows) error {
-		out = nil
-		for row := range r.scan([]byte{tBackend}, nil) {
-			r.decode(row.Key, row.Value, func(d *frame.Decoder) {
-				out = append(out, Backend{ID: d.ID(), Path: d.String(maxPath)})
-			})
-		}
-		return nil
-	})
-	return out, err
+func (r *rows) policies() (list []store.Policy) {
+	for row := range r.scan([]byte{tPolicy}, nil) {
+		r.decode(row.Key, row.Value, func(d *frame.Decoder) { list = append(list, decodePolicy(d)) })
+	}
+	return list
 }
 
 // LastScrub returns the last finished pass of scrub of its kind, fs.ErrNotExist

@@ -303,6 +303,12 @@ func (t *tx) applyName(c store.Command) store.Result {
 		return t.retain(&c)
 	case SetBackends:
 		return t.setBackends(&c)
+	case AddBackend:
+		return t.addBackend(&c)
+	case DrainBackend:
+		return t.drainBackend(&c)
+	case DropBackend:
+		return t.dropBackend(&c)
 	case SetGrace:
 		changed := t.meta.grace != c.Grace
 		t.meta.grace = c.Grace

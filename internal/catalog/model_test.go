@@ -26,6 +26,7 @@ type model struct {
 	inline   []store.ID                // oldest first
 	state    map[string]string
 	policies map[string]store.Policy
+	backends []catalog.Backend
 	inode    uint64
 	epoch    uint64
 	grace    time.Duration
@@ -89,6 +90,7 @@ func (m *model) copy() *model {
 		x.Shards = slices.Clone(x.Shards)
 	}
 	c.gone, c.kept, c.narrow = cloneMap(m.gone), cloneMap(m.kept), cloneMap(m.narrow)
+	c.backends = slices.Clone(m.backends)
 	c.state, c.policies = cloneMap(m.state), cloneMap(m.policies)
 	return &c
 }
@@ -351,6 +353,8 @@ func (m *model) command(c store.Command) error {
 		}
 	case catalog.SetGrace:
 		m.grace = c.Grace
+	case catalog.SetBackends, catalog.AddBackend, catalog.DrainBackend, catalog.DropBackend:
+		return m.disk(c)
 	default:
 		return m.name(c)
 	}

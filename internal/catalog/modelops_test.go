@@ -25,6 +25,11 @@ func (m *model) addExtent(x store.Extent) error {
 		}
 		return nil
 	}
+	for _, s := range x.Shards {
+		if m.isLost(s.Backend) && !s.Missing {
+			return catalog.ErrConflict
+		}
+	}
 	switch {
 	case x.Epoch > m.epoch:
 		return fs.ErrInvalid

@@ -37,7 +37,9 @@ func (m *model) enqueue(r store.Repair) {
 func (m *model) report(c store.Report) error {
 	for _, d := range c.Damage {
 		if !d.Backend.IsZero() {
-			m.enqueue(d)
+			if b := m.backend(d.Backend); !m.isLost(d.Backend) || b.State == catalog.BackendLost && m.held(d.Backend).Shards > 0 {
+				m.enqueue(d)
+			}
 			continue
 		}
 		x := m.healable(d.Extent)
@@ -74,6 +76,11 @@ func (m *model) replace(c store.Replace) error {
 	if x.Shards[c.Shard].Generation != c.From {
 		return catalog.ErrConflict
 	}
+	if x.Shards[c.Shard].Backend != c.To.Backend {
+		if err := m.mayMove(x, c.Shard, c.To.Backend); err != nil {
+			return err
+		}
+	}
 	x.Shards[c.Shard] = c.To
 	delete(m.queue, queueKey(store.Repair{Extent: x.ID, Shard: c.Shard}))
 	return nil
@@ -81,6 +88,9 @@ func (m *model) replace(c store.Replace) error {
 
 func (m *model) intact(c store.Intact) error {
 	if !c.Backend.IsZero() {
+		if b := m.backend(c.Backend); b != nil && b.State == catalog.BackendLost && m.held(c.Backend).Shards > 0 {
+			return catalog.ErrConflict
+		}
 		delete(m.queue, queueKey(store.Repair{Backend: c.Backend}))
 		return nil
 	}

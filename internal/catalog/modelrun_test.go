@@ -176,13 +176,15 @@ func (g *gen) command() store.Command {
 	case 22:
 		return store.SetState{Key: g.oneOf("k", "l"), Value: []byte(g.oneOf("", "1", "2"))}
 	case 23:
-		return catalog.SetPolicy{Policy: store.Policy{Name: g.oneOf("p", "q"), Prefix: g.oneOf("", "a/"), MaxSize: int64(g.IntN(2))}}
+		return catalog.SetPolicy{Policy: store.Policy{Name: g.oneOf("p", "q"), Prefix: g.oneOf("", "a/"), MaxSize: int64(g.IntN(2)), Code: erasure.Code{K: 2, M: 1}, PerBackend: g.IntN(3)}}
 	case 24:
 		return catalog.UnsetPolicy{Prefix: g.oneOf("", "a/", "b")}
 	case 25, 26:
 		return g.keep()
 	case 27:
 		return store.Release{Upload: uid(1 + g.IntN(g.uploads+1))}
+	case 28, 29:
+		return g.disk()
 	}
 	return g.repair()
 }
@@ -209,13 +211,13 @@ func (g *gen) repair() store.Command {
 	case 3:
 		return store.Report{Damage: []store.Repair{{Extent: x, Shard: g.IntN(4), Left: g.IntN(3) - 1, Stripes: []byte{1}[:g.IntN(2)]}, {Extent: eid(n + 1), Shard: 1}}}
 	case 4:
-		return store.Report{Damage: []store.Repair{{Backend: bid(g.IntN(3) + 1), Left: g.IntN(2)}}}
+		return store.Report{Damage: []store.Repair{{Backend: bid(g.IntN(6) + 1), Left: g.IntN(2)}}}
 	case 5:
 		return store.Intact{Extent: x, Shard: g.IntN(3), Generation: uint32(g.IntN(2))}
 	case 6:
-		return store.Intact{Backend: bid(g.IntN(3) + 1)}
+		return store.Intact{Backend: bid(g.IntN(6) + 1)}
 	case 7:
-		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(5), Generation: uint32(g.IntN(4))}}
+		return store.Replace{Extent: x, Shard: g.IntN(4), From: uint32(g.IntN(3)), To: store.Shard{Backend: bid(1 + g.IntN(6)), Generation: uint32(g.IntN(4))}}
 	case 8:
 		return store.Abandon{Upload: uid(n)}
 	case 10, 11, 12:

@@ -78,6 +78,9 @@ func samples() []store.Command {
 		catalog.Retain{Name: "h", Version: 2, Until: time.Unix(2_000_000_000, 1).UTC()},
 		catalog.SetBackends{Backends: []catalog.Backend{{ID: bid(1), Path: "/d1"}, {ID: bid(2)}}},
 		catalog.SetGrace{Grace: time.Hour},
+		catalog.AddBackend{Backend: catalog.Backend{ID: bid(3), Path: "/d3"}},
+		catalog.DrainBackend{ID: bid(3), On: true},
+		catalog.DropBackend{ID: bid(3), Lost: true},
 	}
 }
 
@@ -108,7 +111,7 @@ func TestGolden(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, &catalog.Entry{Stamp: stamp, Origin: origin, Record: store.Record{Each: true, Commands: []store.Command{c}}}, r)
 	}
-	require.Len(t, kinds, 34, "a command without a golden vector")
+	require.Len(t, kinds, 37, "a command without a golden vector")
 	if *update {
 		require.NoError(t, os.WriteFile(name, []byte(lines.String()), 0o644))
 	}
@@ -264,6 +267,9 @@ func TestNoEncoding(t *testing.T) {
 		catalog.Retain{Name: "n", Until: time.Time{}},
 		catalog.SetBackends{Backends: []catalog.Backend{{ID: bid(1)}, {ID: bid(1)}}},
 		catalog.SetGrace{Grace: -1},
+		catalog.AddBackend{},
+		catalog.DrainBackend{On: true},
+		catalog.DropBackend{},
 	}
 	r := memRig(t)
 	for i, c := range bad {

@@ -124,7 +124,9 @@ func (t *tx) report(c *store.Report) (res store.Result) {
 	for i := range c.Damage {
 		d := &c.Damage[i]
 		if !d.Backend.IsZero() {
-			res.Changed = t.enqueue(store.ExtentID{}, 0, d.Backend, d.Left, nil) || res.Changed
+			if t.absent(d.Backend) {
+				res.Changed = t.enqueue(store.ExtentID{}, 0, d.Backend, d.Left, nil) || res.Changed
+			}
 			continue
 		}
 		x, _ := t.repairable(d.Extent)
@@ -169,7 +171,7 @@ func (t *tx) repairable(id store.ExtentID) (*store.Extent, *upload) {
 	return x, u
 }
 
-// replace gives a shard its next generation.
+// replace gives a shard its next generation, on the same backend or another.
 func (t *tx) replace(c *store.Replace) store.Result {
 	x, u := t.repairable(c.Extent)
 	if x == nil {
@@ -185,8 +187,15 @@ func (t *tx) replace(c *store.Replace) store.Result {
 	if s.Generation != c.From {
 		return store.Result{Err: refuse(ErrConflict, "extent %v shard %d has generation %d, want %d", x.ID, c.Shard, s.Generation, c.From)}
 	}
+	if s.Backend != c.To.Backend {
+		if err := t.mayMove(x, c.Shard, c.To.Backend); err != nil {
+			return store.Result{Err: err}
+		}
+	}
+	t.count(x, c.Shard, -1)
 	t.found(u, s)
 	*s = c.To
+	t.count(x, c.Shard, 1)
 	t.set(key(tExtent, x.ID), encodedExtent(x))
 	t.dequeue(x.ID, uint8(c.Shard), store.BackendID{})
 	return store.Result{Changed: true}
@@ -204,6 +213,9 @@ func (t *tx) found(u *upload, s *store.Shard) {
 // intact takes a row off the queue.
 func (t *tx) intact(c *store.Intact) store.Result {
 	if !c.Backend.IsZero() {
+		if h := t.held(c.Backend); h.State == BackendLost && h.Shards > 0 {
+			return store.Result{Err: refuse(ErrConflict, "backend %v was lost with %d shards", c.Backend, h.Shards)}
+		}
 		return store.Result{Changed: t.dequeue(store.ExtentID{}, 0, c.Backend)}
 	}
 	x, u := t.repairable(c.Extent)
@@ -219,7 +231,9 @@ func (t *tx) intact(c *store.Intact) store.Result {
 		if s.Backend.IsZero() {
 			return store.Result{Err: invalid("extent %v shard %d is nowhere", x.ID, c.Shard)}
 		}
+		t.count(x, c.Shard, -1)
 		t.found(u, s)
+		t.count(x, c.Shard, 1)
 		t.set(key(tExtent, x.ID), encodedExtent(x))
 		changed = true
 	}

@@ -36,12 +36,13 @@ const (
 	tState      = 's' // key -> value
 	tPolicy     = 'P' // prefix, 0, size -> policy
 	tBackend    = 'b' // position -> backend
+	tHeld       = 'h' // backend -> its state, and what it holds
 	tScrubbed   = 'S' // deep -> the last Scrubbed
 	tKept       = 'k' // upload -> kept
 	tNarrow     = 'w' // upload -> nothing: marked by a Narrow
 	tForeign    = 'z' // name of a row set, 0, key of the row set -> its value
 	rootInode   = 1
-	viewVersion = 3
+	viewVersion = 4
 
 	viewRestoring = 0xff // as a view version: a snapshot is being restored
 )

@@ -59,17 +59,3 @@ func (t *tx) unsetPolicy(prefix string) (res store.Result) {
 	}
 	return res
 }
-
-// setBackends replaces the list of backends.
-func (t *tx) setBackends(c *SetBackends) store.Result {
-	for row := range t.scan(key(tBackend), nil) {
-		t.del(row.Key)
-	}
-	for i, b := range c.Backends {
-		var e frame.Encoder
-		e.Raw(b.ID[:])
-		e.String(b.Path)
-		t.set(key(tBackend, uint32(i)), e.B)
-	}
-	return store.Result{Changed: true}
-}

@@ -25,7 +25,10 @@ func (t *tx) addExtentOf(x *store.Extent, found bool) (*upload, bool, error) {
 		}
 		return u, false, nil
 	}
-	u, err := t.extend(u, x, found)
+	err := t.here(x)
+	if err == nil {
+		u, err = t.extend(u, x, found)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -38,6 +41,7 @@ func (t *tx) addExtentOf(x *store.Extent, found bool) (*upload, bool, error) {
 	t.set(key(tOrdinal, x.Upload, uint32(x.Ordinal)), x.ID[:])
 	t.meta.counts.Extents++
 	t.queueMissing(u, x)
+	t.countAll(x, 1)
 	t.saveUpload(u)
 	return u, true, nil
 }
@@ -188,6 +192,7 @@ func (t *tx) kill(id store.UploadID) store.Result {
 	for i := range u.extents {
 		if x := t.extentAt(id, i); x != nil {
 			t.unqueueAll(x)
+			t.countAll(x, -1)
 		}
 	}
 	t.saveUpload(u)

@@ -56,7 +56,7 @@ func diff(want, got string) string {
 	var b strings.Builder
 	w, g := strings.Split(strings.TrimSuffix(want, "\n"), "\n"), strings.Split(strings.TrimSuffix(got, "\n"), "\n") // sorted: no empty one last
 	for _, line := range w {
-		if _, ok := slices.BinarySearch(g, line); !ok && line != "" {
+		if !slices.Contains(g, line) {
 			b.WriteString("- " + line + "\n")
 		}
 	}

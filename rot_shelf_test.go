@@ -221,6 +221,7 @@ var parts = []string{"header", "blocks", "table", "manifests", "trailer"}
 func newShelf(t testing.TB, n int, opts blockframe.Options) *shelf {
 	t.Helper()
 	s := &shelf{TB: t, files: newRotFS(), extents: map[string]*extentImage{}}
+	opts.Upkeep.Off = true
 	for i := range n {
 		opts.Dirs = append(opts.Dirs, fmt.Sprintf("/d%d", i))
 	}

@@ -32,6 +32,7 @@ func dirs(t testing.TB, n int) (list []string) {
 // open opens a store and closes it when the test ends.
 func open(t testing.TB, opts blockframe.Options) *blockframe.Store {
 	t.Helper()
+	opts.Upkeep.Off = true // nothing happens that the test did not ask for
 	st, err := blockframe.Open(context.Background(), blockframe.WithSegment(opts, 4<<20))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })

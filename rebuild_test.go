@@ -11,6 +11,7 @@ import (
 
 	"github.com/blockframe/blockframe"
 	"github.com/blockframe/blockframe/internal/durable"
+	"github.com/blockframe/blockframe/store/mem"
 )
 
 // loseLogs removes every copy of the log, and the view.
@@ -83,4 +84,24 @@ func TestRebuildFromShards(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, collected(ctx, st, fsys, opts.Dirs, true))
 	require.NoError(t, st.Close())
+}
+
+// A store over backends of another kind, whose log directories lost the log.
+func TestRebuildBackends(t *testing.T) {
+	ctx := context.Background()
+	fsys := durable.Mem(vfs.NewCrashableMem())
+	opts := blockframe.WithSegment(blockframe.WithFS(blockframe.Options{LogDirs: []string{"/l0", "/l1"}}, fsys), 64<<10)
+	for i := range 3 {
+		opts.Backends = append(opts.Backends, mem.New(mem.Options{ID: blockframe.BackendID{byte(i + 1)}}))
+	}
+	acts(t, opts, func(_ context.Context, st *blockframe.Store) { putTo(t, st, "x", content(1, 300_000)) })
+	loseLogs(t, fsys, opts.LogDirs)
+	rep, _ := rebuilt(t, opts, blockframe.RebuildOptions{})
+	require.True(t, rep.LogLost)
+	require.EqualValues(t, 1, rep.Named)
+	acts(t, opts, func(_ context.Context, st *blockframe.Store) {
+		b, err := readAll(ctx, st, "lost+found/x", 0)
+		require.NoError(t, err)
+		require.Equal(t, content(1, 300_000), b)
+	})
 }

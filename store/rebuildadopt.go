@@ -16,6 +16,7 @@ import (
 const (
 	adoptBytes    = 256 << 10 // of a record of adoptions, about
 	adoptCommands = 1000      // in it
+	adoptTaken    = 10_000    // names given away that are in memory
 )
 
 // adoption is a command of a record of adoptions, and what it is about.
@@ -59,8 +60,9 @@ func (r *rebuild) adopt(ctx context.Context) error {
 // adopter gathers commands into records.
 type adopter struct {
 	*rebuild
-	list []adoption
-	size int
+	list  []adoption
+	size  int
+	taken map[frame.Hash]frame.Hash // names given away, and to what
 }
 
 // add adds a command to the next record.
@@ -196,17 +198,16 @@ func (a *adopter) choose(ctx context.Context, one *adoption) (bool, error) {
 // attributes.
 func (a *adopter) free(ctx context.Context, name string, m *manifest) (free, same bool, err error) {
 	sum, what := nameSum(name), m.sum()
-	key := append([]byte{'t'}, sum[:]...)
-	if err := a.flush(); err != nil {
-		return false, false, err
+	if v, ok := a.taken[sum]; ok {
+		return false, v == what, nil
 	}
-	if v, ok, err := a.db.Get(key); err != nil || ok {
+	if v, ok, err := a.db.Get(append([]byte{'t'}, sum[:]...)); err != nil || ok {
 		return false, ok && frame.Hash(v) == what, err
 	}
 	o, err := a.s.cat.Object(ctx, name, 0)
 	switch {
 	case isAbsent(err):
-		return true, false, a.set(key, what[:])
+		return true, false, a.take(sum, what)
 	case errors.Is(err, fs.ErrInvalid):
 		return false, false, nil
 	case err != nil:
@@ -216,7 +217,25 @@ func (a *adopter) free(ctx context.Context, name string, m *manifest) (free, sam
 	if o.Deleted || !o.Mode.IsRegular() || at.sum() != what {
 		return false, false, nil
 	}
-	return false, true, a.set(key, what[:])
+	return false, true, a.take(sum, what)
+}
+
+// take notes that a name is given away: in memory, until there are many.
+func (a *adopter) take(name, what frame.Hash) error {
+	if a.taken == nil {
+		a.taken = map[frame.Hash]frame.Hash{}
+	}
+	a.taken[name] = what
+	if len(a.taken) < adoptTaken {
+		return nil
+	}
+	for name, what := range a.taken {
+		if err := a.set(append([]byte{'t'}, name[:]...), what[:]); err != nil {
+			return err
+		}
+	}
+	clear(a.taken)
+	return a.flush()
 }
 
 // commit commits a record of what was gathered. What is refused is told of; an object

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/blockframe/blockframe"
 	"github.com/blockframe/blockframe/store"
+	"github.com/blockframe/blockframe/store/dir"
 )
 
 func (a *app) rebuildCommand() *cobra.Command {
@@ -81,6 +84,7 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 			ferr = err
 		}
 	}
+	a.names = identities(dirs)
 	log := &openLog{a: a}
 	opts := blockframe.Options{Dirs: dirs, Logger: slog.New(logHandler{a: a, open: log})}
 	r, err := blockframe.Rebuild(ctx, opts, how)
@@ -104,6 +108,17 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 		return err
 	}
 	return status(row.Exit)
+}
+
+// identities is diskNames for directories of which there may be no store.
+func identities(dirs []string) *strings.Replacer {
+	var pairs []string
+	for _, d := range dirs {
+		if id, err := dir.ReadIdentity(nil, filepath.ToSlash(d)); err == nil {
+			pairs = append(pairs, "backend "+id.Disk.String(), d, id.Disk.String(), d)
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // exit returns the exit code: 4 wins over 5 over 3. Where the log was never lost, what is
@@ -163,7 +178,7 @@ func (a *app) found(f blockframe.Found) error {
 	case store.FoundLog:
 		_, err = fmt.Fprintf(a.out, "put %v is part of a commit log or a snapshot of it: left alone\n", f.Upload)
 	case store.FoundStray:
-		_, err = fmt.Fprintf(a.out, "shard %s on disk %v is of no use: %s\n", f.Key, f.Disk, oneLine(f.Err.Error()))
+		_, err = fmt.Fprintf(a.out, "shard %s/data/%s is of no use: %s\n", a.named(f.Disk.String()), f.Key, oneLine(f.Err.Error()))
 	}
 	return err
 }

@@ -47,3 +47,32 @@ func TestRebuild(t *testing.T) {
 	require.Equal(t, true, rows[0]["accepted"])
 	require.NotContains(t, cli(t, at("stat", "a.bin")...).err, "accepted")
 }
+
+// More disks are gone than the code can lose: what is incomplete is named, with what is
+// missing, and the exit code says so; with the disks all is restored. // R15
+func TestRebuildIncomplete(t *testing.T) {
+	t.Parallel()
+	home, dirs := newStore(t, 4) // 2+2
+	at := func(args ...string) []string { return append([]string{"--store", home}, args...) }
+	ok(t, at("put", write(t, filepath.Join(t.TempDir(), "a.bin"), 1, 1_000_000))...)
+	for _, d := range dirs {
+		require.NoError(t, os.RemoveAll(filepath.Join(d, "log")))
+		require.NoError(t, os.RemoveAll(filepath.Join(d, "view")))
+	}
+	for _, d := range dirs[1:] {
+		require.NoError(t, os.Rename(d, d+".away"))
+	}
+	r := exits(t, exitLost, at("rebuild")...)
+	require.Contains(t, r.out, "INCOMPLETE a.bin: ")
+	require.Contains(t, r.out, "1 of its 4 shards are there, it takes 2 to read it")
+	require.Contains(t, r.out, "3 disks are not there")
+	for _, d := range dirs[1:] {
+		require.NoError(t, os.Rename(d+".away", d))
+	}
+	r = exits(t, exitRepaired, at("rebuild")...)
+	require.Contains(t, r.out, "lost+found/a.bin\n")
+	require.Contains(t, r.out, "3 disks are taken in")
+	require.Equal(t, string(content(1, 1_000_000)), ok(t, at("get", "lost+found/a.bin")...))
+	ok(t, at("rebuild", "--accept")...)
+	ok(t, at("gc")...)
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -306,20 +307,20 @@ func TestRestoreCrash(t *testing.T) {
 	require.NoError(t, r.stop())
 	require.NoError(t, r.fs.RemoveAll("view"))
 	mem := r.fs.Pebble().(*vfs.MemFS)
-	images := 0
-	taking := true
+	var images atomic.Int64
+	var done atomic.Bool // Pebble goes on in the background
 	r.fs = durabletest.New(r.fs, durabletest.Options{After: durabletest.Crashes(mem, 2, func(img durabletest.Image) {
-		if !taking {
+		if done.Load() {
 			return
 		}
-		images++
+		images.Add(1)
 		again := &trimRig{rig: &rig{t: t, fs: durable.Mem(img.FS), now: baseTime}, snaps: r.snaps}
 		again.open(again.saved)
 		require.True(t, bytes.Equal(want, again.snapshot()), "after %s, seed %d", img.Op, img.Seed)
 		require.NoError(t, again.stop())
 	})})
 	r.open(r.saved)
-	taking = false
+	done.Store(true)
 	require.True(t, bytes.Equal(want, r.snapshot()))
-	require.Greater(t, images, 10)
+	require.Greater(t, images.Load(), int64(10))
 }

@@ -29,6 +29,7 @@ type Store struct {
 	disks      disks             // registered backends, and those that were
 	joining    []catalog.Backend // what a rebuild that only looks would register, nil: no others
 	unaccepted bool              // the store was rebuilt
+	restored   uint64            // the last record of a lost log that was found again
 	log        *slog.Logger
 	now        func() time.Time
 
@@ -94,7 +95,7 @@ func (s *Store) setUp(ctx context.Context, o *Options) error {
 			return err
 		}
 	}
-	if err := s.openCatalog(o, p); err != nil {
+	if err := s.openCatalog(ctx, o, p, nil); err != nil {
 		return err
 	}
 	if p != nil {

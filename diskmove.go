@@ -1,6 +1,7 @@
 package blockframe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -112,6 +113,9 @@ func (s *Store) RemoveDisk(ctx context.Context, id BackendID, opts RemoveOptions
 
 // dropDisk records that a disk is gone, and lets go of it.
 func (s *Store) dropDisk(ctx context.Context, id BackendID, lost bool) error {
+	if held, err := s.cat.Held(ctx, id); err != nil || held.Shards > 0 && !lost {
+		return cmp.Or(err, fmt.Errorf("%w: %s holds %d shards, %d of them not written yet: drain it first", ErrConflict, s.calls(id), held.Shards, held.Missing))
+	}
 	if err := s.logLeaves(id); err != nil {
 		return err
 	}

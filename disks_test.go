@@ -268,26 +268,48 @@ func TestReplaceDisk(t *testing.T) {
 	require.NoError(t, st.ReadOnly())
 }
 
-// A disk with a copy of the log is drained, and not removed.
-func TestLogDiskStays(t *testing.T) {
+// A disk with a copy of the log, and with the index, is removed like any other: another
+// one takes the copy first. One that holds shards stays, and so does its copy.
+func TestLogDiskRemoved(t *testing.T) {
 	ctx := context.Background()
-	st, list, want := disked(t, 4)
-	logs := diskAt(t, st, list[0])
-	require.True(t, logs.Log)
-	for _, lost := range []bool{false, true} {
-		_, err := st.RemoveDisk(ctx, logs.ID, blockframe.RemoveOptions{Lost: lost})
-		require.ErrorIs(t, err, blockframe.ErrHoldsLog)
-	}
-	_, err := st.ReplaceDisk(ctx, logs.ID, list[0]+"-new", blockframe.MoveOptions{})
-	require.ErrorIs(t, err, blockframe.ErrHoldsLog)
-	require.NoDirExists(t, list[0]+"-new")
-	_, err = st.AddDisk(ctx, list[0]+"-new")
+	st, list, want := disked(t, 5)
+	copies := logs(st)
+	require.Greater(t, copies, 1)
+	old := diskAt(t, st, list[0])
+	require.True(t, old.Log)
+	require.DirExists(t, filepath.Join(list[0], "view"))
+	_, err := st.RemoveDisk(ctx, old.ID, blockframe.RemoveOptions{})
+	require.ErrorIs(t, err, blockframe.ErrConflict)
+	require.True(t, diskAt(t, st, list[0]).Log)
+
+	_, err = st.DrainDisk(ctx, old.ID, blockframe.MoveOptions{})
 	require.NoError(t, err)
-	_, err = st.DrainDisk(ctx, logs.ID, blockframe.MoveOptions{})
+	_, err = st.RemoveDisk(ctx, old.ID, blockframe.RemoveOptions{})
 	require.NoError(t, err)
+	require.Equal(t, copies, logs(st))
 	requireSound(t, st, want)
-	require.NoError(t, st.KeepDisk(ctx, logs.ID))
-	require.Equal(t, blockframe.DiskActive, diskAt(t, st, list[0]).State)
+	require.NoError(t, st.Close())
+	require.NoError(t, os.RemoveAll(list[0]))
+	st = reopened(t, st, list[1:])
+	require.NoError(t, st.ReadOnly())
+	requireSound(t, st, want)
+
+	next := list[1] + "-new"
+	_, err = st.ReplaceDisk(ctx, diskAt(t, st, list[1]).ID, next, blockframe.MoveOptions{})
+	require.NoError(t, err)
+	require.Equal(t, copies, logs(st))
+	require.NoError(t, st.Close())
+	require.NoError(t, os.RemoveAll(list[1]))
+	st = reopened(t, st, append(list[2:len(list):len(list)], next))
+	require.NoError(t, st.ReadOnly())
+	requireSound(t, st, want)
+}
+
+// The only directory with the log stays, as long as no other takes a copy.
+func TestOnlyLogStays(t *testing.T) {
+	st := fresh(t, 1)
+	_, err := st.RemoveDisk(context.Background(), st.Disks(context.Background())[0].ID, blockframe.RemoveOptions{Lost: true})
+	require.ErrorIs(t, err, blockframe.ErrHoldsLog)
 }
 
 // The last disk that takes anything is not drained.

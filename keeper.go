@@ -265,16 +265,21 @@ func (k *keeper) trim(upTo uint64) error {
 	return k.s.cat.Detach(upTo, trim)
 }
 
+// keptOn returns where to look for what is kept without the catalog.
+func (s *Store) keptOn(o *Options, kind store.Kind) store.FindOptions {
+	opts := store.FindOptions{StoreID: s.homes.storeID(), Backends: slices.Clone(o.Backends), Kind: kind, Logger: s.log}
+	for _, h := range s.homes.all() {
+		if h.holds && h.present() {
+			opts.Backends = append(opts.Backends, h.disk)
+		}
+	}
+	return opts
+}
+
 // saved finds what is kept without the catalog.
 func (s *Store) saved(o *Options) func(context.Context, store.Kind) ([]catalog.Saved, error) {
 	return func(ctx context.Context, kind store.Kind) ([]catalog.Saved, error) {
-		opts := store.FindOptions{StoreID: s.homes.storeID(), Backends: slices.Clone(o.Backends), Kind: kind, Logger: s.log}
-		for _, h := range s.homes.list {
-			if h.holds && h.present() {
-				opts.Backends = append(opts.Backends, h.disk)
-			}
-		}
-		found, err := store.FindKept(ctx, opts)
+		found, err := store.FindKept(ctx, s.keptOn(o, kind))
 		list := make([]catalog.Saved, len(found))
 		for i := range found {
 			list[i] = catalog.Saved{First: found[i].First, Last: found[i].Last, Open: found[i].Open}

@@ -25,9 +25,11 @@ import (
 // the log does not name, as when it was restored from an older copy: they get names
 // below lost+found. What the log declared dead stays dead.
 //
-// Where no copy of the log is left, nor of its view, it makes a new log, and restores
-// what the shards alone prove, with any disks missing as long as enough shards are left
-// of an object: each gets the name that it was put under, below lost+found, with mode,
+// Where no copy of the log is left, nor of its view, it makes a new log. That goes on
+// from the newest snapshot of the index, and the segments of the old log behind it, that
+// the disks keep: names, versions, directories, policies and holds are as they were at
+// the end of these. The rest is what the shards alone prove, with any disks missing as
+// long as enough shards are left of an object: each gets the name that it was put under, below lost+found, with mode,
 // owner, times and extended attributes. Shards do not know of directories without
 // objects, symbolic links, renames, deletions, versions, policies, retentions and holds,
 // nor of objects of up to 4096 bytes that were not packed yet and empty ones: these were
@@ -84,7 +86,7 @@ func (s *Store) rebuild(ctx context.Context, o *Options, how RebuildOptions) (re
 		}
 	}
 	rep, err = s.eng.Rebuild(ctx, store.Rebuilding{RebuildOptions: how, FS: durable.OS(), Dir: path.Join(rows.dir, "rows"), Dead: s.forgotten()})
-	rep.LogLost, rep.Disks, rep.Index = p != nil, joined, differ
+	rep.LogLost, rep.Disks, rep.Index, rep.Records = p != nil, joined, differ, s.restored
 	return rep, err
 }
 
@@ -164,7 +166,7 @@ func (hs *homes) complete(p *plan) error {
 // reopen opens the log and the catalog, new ones if there is a plan.
 func (s *Store) reopen(ctx context.Context, o *Options, p *plan) error {
 	if p == nil {
-		err := s.openCatalog(o, nil)
+		err := s.openCatalog(ctx, o, nil, nil)
 		if err == nil && !o.still {
 			err = s.homes.finish(false)
 		}
@@ -173,14 +175,21 @@ func (s *Store) reopen(ctx context.Context, o *Options, p *plan) error {
 	for _, h := range s.homes.list {
 		h.logs = h.present() && slices.Contains(p.Logs, h.disk.ID().String())
 	}
+	left, err := s.findSalvage(ctx, o)
+	if err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
 	if o.still {
-		return errors.Join(s.openEmpty(o), s.foundAgain(ctx, o))
+		if err := s.openElsewhere(ctx, o, &left); err != nil {
+			return err
+		}
+		return s.foundAgain(ctx, o)
 	}
 	// A crash before the first plan is durable leaves all as it was.
 	if err := s.homes.writePlan(p); err != nil {
 		return err
 	}
-	if err := s.openCatalog(o, p); err != nil {
+	if err := s.openCatalog(ctx, o, p, &left); err != nil {
 		return err
 	}
 	if err := s.foundAgain(ctx, o); err != nil {
@@ -189,14 +198,18 @@ func (s *Store) reopen(ctx context.Context, o *Options, p *plan) error {
 	return s.homes.finish(true)
 }
 
-// openEmpty opens a log and a catalog of nothing, elsewhere.
-func (s *Store) openEmpty(o *Options) (err error) {
+// openElsewhere opens a log and a catalog of what is left, outside of the directories.
+func (s *Store) openElsewhere(ctx context.Context, o *Options, left *salvage) (err error) {
 	id := s.homes.storeID()
 	if s.scratch, err = newScratch(id); err != nil {
 		return err
 	}
-	s.journal, err = journal.Open(journal.Options{StoreID: id, Create: true, SegmentSize: o.segment, Logger: s.log,
-		Members: []journal.Member{{FS: durable.OS(), Dir: path.Join(s.scratch.dir, logName), Name: "dry"}}})
+	log := journal.Options{StoreID: id, Create: true, SegmentSize: o.segment, Logger: s.log,
+		Members: []journal.Member{{FS: durable.OS(), Dir: path.Join(s.scratch.dir, logName), Name: "dry"}}}
+	left.begin(&log)
+	if s.journal, err = journal.Open(log); err == nil {
+		err = left.replay(ctx, s)
+	}
 	if err == nil {
 		err = s.openView(o, durable.OS(), s.scratch.view())
 	}
@@ -209,10 +222,17 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 		return nil // it was not opened: the error is known
 	}
 	have, err := s.cat.Backends(ctx)
-	if err != nil || len(have) > 0 {
+	if err != nil {
 		return err
 	}
 	commands := []store.Command{store.SetState{Key: store.StateRebuilt, Value: []byte(store.Unaccepted)}}
+	if len(have) > 0 { // a snapshot knows them, and more; or it was done
+		mark, err := s.cat.State(ctx, store.StateRebuilt)
+		if err != nil || string(mark) == store.Unaccepted {
+			return err
+		}
+		return s.commitAll(ctx, commands)
+	}
 	disks := s.given(o)
 	for _, h := range s.homes.list {
 		if h.holds && !h.present() {
@@ -225,6 +245,11 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 	for _, p := range o.firstPolicies() {
 		commands = append(commands, catalog.SetPolicy{Policy: p})
 	}
+	return s.commitAll(ctx, commands)
+}
+
+// commitAll commits a record of a rebuild.
+func (s *Store) commitAll(ctx context.Context, commands []store.Command) error {
 	res, err := s.cat.Commit(ctx, store.Record{Commands: commands})
 	if err == nil {
 		err = res[0].Err

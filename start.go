@@ -14,13 +14,20 @@ import (
 )
 
 // openCatalog opens the log and the catalog over it; p is set when the store is
-// being created.
-func (s *Store) openCatalog(o *Options, p *plan) (err error) {
+// being created, and left when a new log is made of what is left of one.
+func (s *Store) openCatalog(ctx context.Context, o *Options, p *plan, left *salvage) (err error) {
 	id := s.homes.storeID()
 	still := !slices.ContainsFunc(s.homes.logHomes(), takesChanges)
-	s.journal, err = journal.Open(journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
+	log := journal.Options{Members: s.homes.members(), StoreID: id, Create: p != nil, ReadOnly: still,
 		AssumeLost: s.homes.givenUp(o.AssumeLost), Least: s.homes.leastLogs(), Left: s.logLeft,
-		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log})
+		SegmentSize: o.segment, Sequential: o.calm, Logger: s.log}
+	if left != nil {
+		left.begin(&log)
+	}
+	s.journal, err = journal.Open(log)
+	if err == nil && left != nil {
+		err = left.replay(ctx, s)
+	}
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}

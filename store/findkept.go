@@ -28,7 +28,9 @@ type KeptStream struct {
 }
 
 // FindKept returns the streams of a kind that shards prove to be complete and enough of
-// them are there to be read, the one with the newest records first. It needs no catalog:
+// them are there to be read: those of the latest open epoch first, since a store whose log
+// was lost may have gone on from an earlier record, and of each the one with the newest
+// records. It needs no catalog:
 // it lists the keys of all backends, and opens the blobs of those streams alone. A backend
 // that cannot be listed is passed over, with a warning. Some of what is found may have been
 // dropped since, or never been recorded: the bytes are right all the same.
@@ -56,10 +58,13 @@ func FindKept(ctx context.Context, opts FindOptions) ([]KeptStream, error) {
 		list = append(list, found)
 	}
 	slices.SortFunc(list, func(a, b KeptStream) int {
-		return cmp.Or(cmp.Compare(b.Last, a.Last), cmp.Compare(b.Number, a.Number), slices.Compare(a.Upload[:], b.Upload[:]))
+		return cmp.Or(cmp.Compare(b.epoch(), a.epoch()), cmp.Compare(b.Last, a.Last), cmp.Compare(b.Number, a.Number), slices.Compare(a.Upload[:], b.Upload[:]))
 	})
 	return list, nil
 }
+
+// epoch returns the open epoch that the stream was kept in.
+func (f *KeptStream) epoch() uint64 { return f.extents[0].Epoch }
 
 // Open returns a reader of the content, every byte of it verified.
 func (f *KeptStream) Open(ctx context.Context) (io.ReadCloser, error) {

@@ -54,11 +54,12 @@ type Found struct {
 // RebuildReport says what a rebuild found and did. A second run finds nothing to do:
 // Objects, Named, Joined and Shards are 0.
 type RebuildReport struct {
-	LogLost    bool  // no copy of the log was left: a new one was made
-	Blobs      int64 // looked at
-	Objects    int64 // complete, that no record named
-	Named      int64 // names given for them; the others are there already, with the same bytes
-	Bytes      int64 // of content that was named
+	LogLost    bool   // no copy of the log was left: a new one was made
+	Records    uint64 // of that, the last record that snapshots and segments on the disks had: 0 for none
+	Blobs      int64  // looked at
+	Objects    int64  // complete, that no record named
+	Named      int64  // names given for them; the others are there already, with the same bytes
+	Bytes      int64  // of content that was named
 	Incomplete int64
 	Dead       int64 // acts of putting that the log declared dead, and whose blobs are there
 	Logs       int64 // parts of a commit log, or of its snapshots

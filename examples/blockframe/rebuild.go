@@ -46,6 +46,7 @@ was lost, and some files are incomplete (they are named, with what is missing),
 type rebuildRow struct {
 	Type       string `json:"type"` // rebuild
 	LogLost    bool   `json:"log_lost"`
+	Records    uint64 `json:"records,omitempty"` // of a lost log that were found again
 	Shards     int64  `json:"shards"`     // looked at
 	Objects    int64  `json:"objects"`    // complete, that no record named
 	Named      int64  `json:"named"`      // names given to them
@@ -96,7 +97,7 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 	if err != nil {
 		return explainOpen(err, places[0], dirs)
 	}
-	row := rebuildRow{"rebuild", r.LogLost, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Dead, r.Logs, r.Stray, r.Strange,
+	row := rebuildRow{"rebuild", r.LogLost, r.Records, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Dead, r.Logs, r.Stray, r.Strange,
 		r.Joined, r.Missing, r.Damaged, r.Index, r.Absent, r.Disks, r.Accepted, how.DryRun, exitOK}
 	row.Exit = row.exit()
 	if a.json {
@@ -189,7 +190,9 @@ func (a *app) rebuildText(r *rebuildRow) {
 	if r.DryRun {
 		would = "would be "
 	}
-	if r.LogLost {
+	if r.LogLost && r.Records > 0 {
+		fmt.Fprintf(a.out, "no copy of the commit log was left: %smade anew from what the disks keep of it, up to record %d, and %s\n", would, r.Records, plural(r.Shards, "shard", "shards"))
+	} else if r.LogLost {
 		fmt.Fprintf(a.out, "no copy of the commit log was left: %smade anew from %s\n", would, plural(r.Shards, "shard", "shards"))
 	}
 	if r.Index > 0 {

@@ -238,6 +238,9 @@ func (a *auditor) uploads() {
 				}
 			}
 		}
+		if _, kept := a.get(keptKey(u.id)); kept {
+			refs++ // by the log
+		}
 		extents, length, missing := uint32(0), int64(0), uint32(0)
 		for row := range a.scan(key(tOrdinal, u.id), nil) {
 			x := a.extent(store.ExtentID(row.Value))

@@ -22,15 +22,15 @@ func (r *rig) sound(after string) {
 // TestModel.
 func TestAuditFinds(t *testing.T) {
 	r := memRig(t)
-	g := &gen{Rand: rand.New(rand.NewPCG(1, 2)), m: newModel()}
-	for range 150 {
+	g := &gen{Rand: rand.New(rand.NewPCG(1, 7)), m: newModel()}
+	for range 400 {
 		rec := g.record()
 		_, err := r.cat.Commit(ctx, rec)
 		require.NoError(t, err)
 		g.m.now, g.m.clock = r.cat.LogTime(), r.cat.LogTime()
 		_, g.m = g.m.apply(rec)
 	}
-	r.sound("150 records")
+	r.sound("400 records")
 	list, err := r.cat.Rows(ctx)
 	require.NoError(t, err)
 	tables := map[byte]int{}

@@ -201,7 +201,7 @@ func (j *Journal) commitWithout(lost *member, buf []byte, m mark, full bool, cau
 	} else {
 		j.advance(m)
 	}
-	if err := j.shrink(lost.Name, cause); err != nil {
+	if err := j.goOnWithout(lost.Name, cause); err != nil {
 		return fmt.Errorf("%w: %w; %v", ErrUncertain, cause, err) // not to be taken for ErrReadOnly
 	}
 	return cut

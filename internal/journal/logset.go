@@ -47,7 +47,8 @@ func (j *Journal) Leave(name string) error {
 		return fmt.Errorf("log member %s: %w: the log set would have %d members, and needs %d", name, fs.ErrInvalid, len(j.members)-1, j.least())
 	}
 	j.drop(j.members[i])
-	return j.shrink(name, errors.New("it was taken out"))
+	j.log.Info("log member leaves", "member", name)
+	return j.shrink(name, errors.New("it was taken out"), nil)
 }
 
 // least returns how many members the set has at least.
@@ -89,14 +90,13 @@ func (j *Journal) drop(m *member) {
 // every one of them has the header of the next segment, which says so, nothing is
 // acknowledged: a crash before leaves the old set, with that member, and the header on some
 // of the others; whichever of them are seen, what all of them have is what was promised.
-func (j *Journal) shrink(name string, cause error) error {
-	j.log.Warn("log goes on without a member", "member", name, "err", cause)
+func (j *Journal) shrink(name string, cause error, left func(string)) error {
 	if err := j.reset(); err != nil {
 		return err
 	}
 	j.others = append(j.others, Other{Name: name, Reason: cause.Error()})
-	if j.opts.Left != nil {
-		j.opts.Left(name)
+	if left != nil {
+		left(name)
 	}
 	return nil
 }
@@ -117,4 +117,10 @@ func (j *Journal) reset() error {
 	}
 	j.enter()
 	return nil
+}
+
+// goOnWithout begins a set without a member that failed, and was dropped.
+func (j *Journal) goOnWithout(name string, cause error) error {
+	j.log.Warn("log goes on without a member", "member", name, "err", cause)
+	return j.shrink(name, cause, j.opts.Left)
 }

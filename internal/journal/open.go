@@ -93,7 +93,7 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 	if !o.Create || o.ReadOnly || gone != nil {
 		return nil, errors.Join(fmt.Errorf("log: %w: no member holds a segment of it", fs.ErrNotExist), gone)
 	}
-	h := &header{store: o.StoreID, number: 1, epoch: 1, first: 1, size: o.SegmentSize, members: o.names()}
+	h := &header{store: o.StoreID, number: max(1, o.Number), epoch: 1, first: max(1, o.First), snapshot: o.Snapshot, size: o.SegmentSize, members: o.names()}
 	o.random(h.key[:])
 	h.sealed()
 	c := states[0]
@@ -105,7 +105,7 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 		return nil, fmt.Errorf("log member %s: %w", c.Name, err)
 	}
 	// A crash here leaves a log without a record on one member: Create goes on.
-	c.segs[1] = &segmentState{heads: [2]*header{h, h}, size: h.size}
+	c.segs[h.number] = &segmentState{heads: [2]*header{h, h}, size: h.size}
 	return []*header{h}, nil
 }
 

@@ -45,6 +45,11 @@ type Options struct {
 	// of it stays missing.
 	Create bool
 
+	// First, Number and Snapshot are those of the first segment of a log that Create
+	// makes, which goes on from a snapshot: its first record, and its number, 0 meaning 1.
+	First, Number uint64
+	Snapshot      Snapshot
+
 	// ReadOnly opens without a write of any kind, for an inspection.
 	ReadOnly bool
 

@@ -286,5 +286,5 @@ func (j *Journal) healFailed(m *member, err error) error {
 		return j.fail(err)
 	}
 	j.drop(m)
-	return j.shrink(m.Name, err)
+	return j.goOnWithout(m.Name, err)
 }

@@ -76,7 +76,7 @@ func (j *Journal) rotate() error {
 	}
 	j.drop(lost)
 	j.enter() // the others have it; the set in it has the lost one yet
-	return j.shrink(lost.Name, err)
+	return j.goOnWithout(lost.Name, err)
 }
 
 // installPending makes the next segment on a member, unless that was done.

@@ -14,8 +14,8 @@ const maxNames = 40
 
 // wider are the packages with a bound of their own.
 var wider = map[string]int{
-	".":     60,
-	"store": 90, // next to the engine, the contract between data plane and catalog: each command is a type
+	".":     72,  // types of store that its methods take and return among them
+	"store": 125, // next to the engine, the contract between data plane and catalog: each command is a type
 }
 
 // Surface returns vendors' types in exported declarations, which would make their

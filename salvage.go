@@ -1,0 +1,132 @@
+package blockframe
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/blockframe/blockframe/internal/journal"
+	"github.com/blockframe/blockframe/store"
+)
+
+// salvage is what the disks keep of a log of which no copy is left: the newest snapshot of
+// the index that can be read, and the segments that go on from it.
+type salvage struct {
+	snap *store.KeptStream  // nil: none
+	segs []store.KeptStream // those kept last come first
+}
+
+// findSalvage looks for it.
+func (s *Store) findSalvage(ctx context.Context, o *Options) (l salvage, err error) {
+	if l.segs, err = store.FindKept(ctx, s.keptOn(o, store.KindSegment)); err != nil {
+		return l, err
+	}
+	snaps, err := store.FindKept(ctx, s.keptOn(o, store.KindSnapshot))
+	if err != nil {
+		return l, err
+	}
+	for i := range snaps {
+		err := readThrough(ctx, &snaps[i])
+		if err == nil {
+			l.snap = &snaps[i]
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return l, ctx.Err()
+		}
+		s.log.Warn("a snapshot of the index cannot be read: an older one is looked for", "record", snaps[i].Last, "err", err)
+	}
+	return l, nil
+}
+
+// readThrough reads a kept stream to its end: every byte is verified on the way.
+func readThrough(ctx context.Context, k *store.KeptStream) error {
+	rd, err := k.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	_, err = io.Copy(io.Discard, rd)
+	return err
+}
+
+// begin says where a new log goes on. Its segments have higher numbers than any before, so
+// that those that are kept of it can be told from those of a log that went another way.
+func (l *salvage) begin(o *journal.Options) {
+	for i := range l.segs {
+		o.Number = max(o.Number, l.segs[i].Number+1)
+	}
+	if l.snap != nil {
+		o.First, o.Snapshot = l.snap.Last+1, journal.Snapshot{ID: l.snap.ID, Index: l.snap.Last}
+	}
+}
+
+// replay appends the records of the segments to the new log, as far as they go on without
+// a gap. One that a crash cut short goes on with the record after its last.
+func (l *salvage) replay(ctx context.Context, s *Store) error {
+	for l.snap != nil {
+		before := s.journal.Last()
+		if before == 0 {
+			before = s.journal.First() - 1
+		}
+		s.restored = before
+		i := slices.IndexFunc(l.segs, func(k store.KeptStream) bool { return k.First <= before+1 && before+1 <= k.Last })
+		if i < 0 {
+			return nil
+		}
+		if err := s.replaySegment(ctx, &l.segs[i]); err != nil {
+			return err
+		}
+		if s.journal.Last() <= before {
+			l.segs = slices.Delete(l.segs, i, i+1) // another one may have them
+		}
+	}
+	return nil
+}
+
+// replayBytes is about how much of a segment is appended at a time.
+const replayBytes = 1 << 20
+
+// replaySegment appends what the log lacks of a segment, to its end or to where it cannot
+// be read: that is told, and what comes behind is lost.
+func (s *Store) replaySegment(ctx context.Context, seg *store.KeptStream) error {
+	rd, err := seg.Open(ctx)
+	if err != nil {
+		s.log.Warn("a kept segment of the log cannot be read", "first", seg.First, "last", seg.Last, "err", err)
+		return ctx.Err()
+	}
+	defer rd.Close()
+	var list [][]byte
+	size, next := 0, s.journal.Last()+1
+	flush := func() error {
+		if len(list) == 0 {
+			return nil
+		}
+		_, err := s.journal.Append(list)
+		list, size = nil, 0
+		return err
+	}
+	for rec, err := range journal.Import(s.homes.storeID(), rd) {
+		if err != nil {
+			s.log.Warn("a kept segment of the log cannot be read to its end", "first", seg.First, "last", seg.Last, "err", err)
+			break
+		}
+		if rec.Index < next {
+			continue
+		}
+		if rec.Index > next {
+			return fmt.Errorf("rebuild: %w: kept segment of records %d to %d has %d where %d is due", store.ErrCorrupt, seg.First, seg.Last, rec.Index, next)
+		}
+		list, size, next = append(list, rec.Data), size+len(rec.Data), next+1
+		if size >= replayBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}

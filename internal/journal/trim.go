@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,8 +21,8 @@ import (
 //	28  8   number of the oldest segment that is not given up
 //	36  32  BLAKE3 of the 36 bytes before it
 //
-// It may be missing, or older than that of another member: the highest number counts,
-// unless what would be left does not begin where a snapshot ends.
+// It may be missing, or older than that of another member: the highest number counts with
+// which what would be left begins where a snapshot ends.
 const (
 	cutName    = "trimmed"
 	cutMagic   = "BFLOGCUT"
@@ -96,20 +97,22 @@ func (j *Journal) given(h *header) bool {
 // are compared: a member that was away may have old ones, with a gap to what the others
 // have.
 func cutOff(o *Options, states []*copyState) {
-	keep := uint64(0)
+	var marks []uint64
 	for _, c := range states {
 		n, err := c.readCut(o.StoreID)
 		if err == nil {
-			keep = max(keep, n)
+			marks = append(marks, n)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			o.Logger.Warn("mark of a trim of the log ignored", "member", c.Name, "err", err)
 		}
 	}
-	if !beginsAt(states, keep) {
+	slices.SortFunc(marks, func(a, b uint64) int { return cmp.Compare(b, a) })
+	i := slices.IndexFunc(marks, func(keep uint64) bool { return beginsAt(states, keep) })
+	if i < 0 {
 		return
 	}
 	for _, c := range states {
-		maps.DeleteFunc(c.segs, func(n uint64, _ *segmentState) bool { return n < keep })
+		maps.DeleteFunc(c.segs, func(n uint64, _ *segmentState) bool { return n < marks[i] })
 	}
 }
 

@@ -50,7 +50,7 @@ func rowOfDisk(d blockframe.Disk) diskListRow {
 	row := diskListRow{Type: "disk", ID: d.ID.String(), Path: d.Path, State: string(d.State), Log: d.Log, Total: d.Total, Used: d.Total - d.Free, Free: d.Free,
 		Shards: d.Shards, Missing: d.Missing, Bytes: d.Bytes, Errors: d.Trouble.Errors, Rotten: d.Trouble.Rotten, Late: d.Trouble.Late, Reason: d.Trouble.Suspect()}
 	if d.Err != nil {
-		row.Reason = d.Err.Error()
+		row.Reason = trouble(d)
 	}
 	return row
 }
@@ -98,7 +98,7 @@ func (a *app) diskList(ctx context.Context, st *blockframe.Store) error {
 	for _, d := range disks {
 		if why := rowOfDisk(d).Reason; why != "" {
 			why, _, _ = strings.Cut(why, "\n")
-			fmt.Fprintf(a.out, "%s is %s: %s\n", diskName(d), d.State, a.named(why))
+			fmt.Fprintln(a.out, about(fmt.Sprintf("%s is %s", diskName(d), d.State), d.Path, a.named(why)))
 		}
 	}
 	switch {

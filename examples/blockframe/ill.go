@@ -114,6 +114,22 @@ func isAbsent(d blockframe.Disk) bool {
 	return errors.Is(d.Err, blockframe.ErrUnavailable) && d.Total == 0
 }
 
+// trouble says what is wrong with a disk.
+func trouble(d blockframe.Disk) string {
+	if isAbsent(d) {
+		return absence(d.Path)
+	}
+	return d.Err.Error()
+}
+
+// about puts a reason behind what it is about, unless it begins with the name itself.
+func about(what, name, why string) string {
+	if name != "" && strings.HasPrefix(why, name+" ") {
+		return why
+	}
+	return what + ": " + why
+}
+
 // absence says in what way a disk is not there.
 func absence(dir string) string {
 	switch is := state(dir); {

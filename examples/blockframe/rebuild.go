@@ -47,21 +47,21 @@ type rebuildRow struct {
 	Type       string `json:"type"` // rebuild
 	LogLost    bool   `json:"log_lost"`
 	Records    uint64 `json:"records,omitempty"` // of a lost log that were found again
-	Shards     int64  `json:"shards"`     // looked at
-	Objects    int64  `json:"objects"`    // complete, that no record named
-	Named      int64  `json:"named"`      // names given to them
-	Bytes      int64  `json:"bytes"`      // of what has a name now
-	Incomplete int64  `json:"incomplete"` // objects
-	Dead       int64  `json:"dead"`       // declared dead by the log
-	Logs       int64  `json:"logs"`       // parts of a commit log
-	Stray      int64  `json:"stray"`      // shards of which nothing comes
-	Strange    int64  `json:"strange"`    // files that are none of ours
-	Joined     int64  `json:"joined"`     // shards that count again
-	Missing    int64  `json:"missing"`    // shards to be made anew
-	Damaged    int64  `json:"damaged"`    // shards to be repaired
-	Index      int64  `json:"index"`      // rows of it that were wrong: it was made anew
-	Absent     int    `json:"absent"`     // disks
-	Disks      int    `json:"disks"`      // taken in
+	Shards     int64  `json:"shards"`            // looked at
+	Objects    int64  `json:"objects"`           // complete, that no record named
+	Named      int64  `json:"named"`             // names given to them
+	Bytes      int64  `json:"bytes"`             // of what has a name now
+	Incomplete int64  `json:"incomplete"`        // objects
+	Dead       int64  `json:"dead"`              // declared dead by the log
+	Logs       int64  `json:"logs"`              // parts of a commit log
+	Stray      int64  `json:"stray"`             // shards of which nothing comes
+	Strange    int64  `json:"strange"`           // files that are none of ours
+	Joined     int64  `json:"joined"`            // shards that count again
+	Missing    int64  `json:"missing"`           // shards to be made anew
+	Damaged    int64  `json:"damaged"`           // shards to be repaired
+	Index      int64  `json:"index"`             // rows of it that were wrong: it was made anew
+	Absent     int    `json:"absent"`            // disks
+	Disks      int    `json:"disks"`             // taken in
 	Accepted   bool   `json:"accepted"`
 	DryRun     bool   `json:"dry_run,omitempty"`
 	Exit       int    `json:"exit"`

@@ -63,7 +63,7 @@ func (a *app) scrub(ctx context.Context, st *blockframe.Store, opts blockframe.S
 	row := newScrubRow(&rep, st.ReadOnly())
 	for _, d := range st.Disks(ctx) {
 		if d.Err != nil {
-			row.Disks = append(row.Disks, diskRow{d.ID.String(), d.Path, d.Err.Error()})
+			row.Disks = append(row.Disks, diskRow{d.ID.String(), d.Path, trouble(d)})
 		}
 	}
 	if err := a.audit(ctx, st, row); err != nil {
@@ -234,7 +234,7 @@ func (a *app) scrubText(row *scrubRow, rep *blockframe.ScrubReport) {
 	}
 	fmt.Fprintf(a.out, "%s scrub: %s in %s, %s read\n", pass, plural(row.Shards, "shard", "shards"), plural(row.Extents, "extent", "extents"), human(row.Bytes))
 	for _, d := range row.Disks {
-		fmt.Fprintf(a.out, "disk %s is not well: %s\n", d.Path, d.Error)
+		fmt.Fprintln(a.out, about("disk "+d.Path+" is not well", d.Path, d.Error))
 	}
 	for i := range row.ByDisk {
 		if s := row.ByDisk[i].text(); s != "" {

@@ -54,3 +54,6 @@ func FillLogs(s *Store) error { return s.fillLogs() }
 
 // WithKeepPause returns o with another time from one look of the keeper to the next.
 func WithKeepPause(o Options, d time.Duration) Options { o.keepPause = d; return o }
+
+// RowsRead returns how many rows of the index were looked at since the store was opened.
+func (s *Store) RowsRead() int64 { return s.cat.RowsRead() }

@@ -183,6 +183,9 @@ func (c *Catalog) Grace() time.Duration { return c.meta.Load().grace }
 // Counts returns the totals as of the newest record applied.
 func (c *Catalog) Counts() Counts { return c.meta.Load().counts }
 
+// RowsRead returns how many rows on disk were looked at since the view was opened.
+func (c *Catalog) RowsRead() int64 { return c.view.Load().db.Reads() }
+
 // Ready implements Machine.
 func (c *Catalog) Ready() error {
 	if db := c.view.Load().db; db.Failed() == nil && db.Full() {

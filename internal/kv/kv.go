@@ -63,6 +63,7 @@ type DB struct {
 	compactions *scheduler
 
 	refs   atomic.Int64 // 1 for the owner until Close, 1 for each read in progress
+	reads  atomic.Int64
 	inside atomic.Int64 // 1 for all of refs, 1 for each call of run that Pebble has not returned from
 	closed atomic.Bool
 }

@@ -81,6 +81,7 @@ func (db *DB) get(r pebble.Reader, key []byte) ([]byte, bool, error) {
 	if err := db.usable(); err != nil {
 		return nil, false, err
 	}
+	db.reads.Add(1)
 	v, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		// Absence is only as good as the tables it was looked for in.
@@ -107,6 +108,7 @@ func (db *DB) scan(r pebble.Reader, lo, hi []byte, yield func(KV, error) bool) {
 	}
 	defer db.end(it.Close)
 	for ok := it.First(); ok; ok = it.Next() {
+		db.reads.Add(1)
 		v, err := it.ValueAndErr()
 		if err != nil {
 			yield(KV{}, db.check(err))
@@ -124,6 +126,10 @@ func (db *DB) scan(r pebble.Reader, lo, hi []byte, yield func(KV, error) bool) {
 		yield(KV{}, err)
 	}
 }
+
+// Reads returns the number of rows that were looked at since the view was opened, and of
+// keys that were looked for.
+func (db *DB) Reads() int64 { return db.reads.Load() }
 
 // end closes what a read took. In a view that has failed, that may come to stand
 // behind locks which are never released, and is left behind then.

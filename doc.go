@@ -36,6 +36,17 @@
 // back or [Options].AssumeLost gives it up. [Store.Survives] says how many disks, any of
 // them, may be lost at once.
 //
+// # Over the years
+//
+// Disks come and go while the store is in use: [Store.AddDisk], [Store.DrainDisk],
+// [Store.RemoveDisk], [Store.ReplaceDisk] and [Store.Rebalance]. An open store looks after
+// itself: it repairs what is found damaged, scrubs everything now and then, puts small
+// packs together, and writes anew what was put in a narrower code while disks were
+// missing; [Options].Upkeep says how, or that it shall not. Sealed segments of the log and
+// snapshots of its index are kept on the disks as objects are, and the log is trimmed.
+// When an index is lost it is made anew by Open; when every copy of the log is lost too,
+// [Rebuild] restores what the disks prove.
+//
 // # Few processors
 //
 // A call that waits for a disk keeps one of the GOMAXPROCS turns to run Go code until the

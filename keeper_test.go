@@ -230,7 +230,7 @@ func TestLogStaysBounded(t *testing.T) {
 	first := r.log
 	r.log = 0
 	r.work(steps)
-	require.LessOrEqual(t, r.log, first+first/2)
+	require.LessOrEqual(t, r.log, 2*first)
 	require.LessOrEqual(t, r.log, int64(16*64<<10))
 	snaps, segs := r.keptBlobs(store.KindSnapshot), r.keptBlobs(store.KindSegment)
 	require.Len(t, snaps, 3)

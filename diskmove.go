@@ -116,12 +116,20 @@ func (s *Store) dropDisk(ctx context.Context, id BackendID, lost bool) error {
 	if held, err := s.cat.Held(ctx, id); err != nil || held.Shards > 0 && !lost {
 		return cmp.Or(err, fmt.Errorf("%w: %s holds %d shards, %d of them not written yet: drain it first", ErrConflict, s.calls(id), held.Shards, held.Missing))
 	}
+	release, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer release()
+	s.logsMu.Lock() // no copy of the log comes to the disk meanwhile
+	defer s.logsMu.Unlock()
 	if err := s.logLeaves(id); err != nil {
 		return err
 	}
 	s.disks.adding.Lock()
 	defer s.disks.adding.Unlock()
 	if _, err := s.change(ctx, "record", "disk", catalog.DropBackend{ID: id, Lost: lost}); err != nil {
+		s.tendNow() // it may take its copy of the log back
 		return err
 	}
 	s.eng.Detach(id)

@@ -190,7 +190,7 @@ func (hs *homes) part(id store.BackendID) *home {
 
 // first returns the first directory that is there, or nil.
 func (hs *homes) first() *home {
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.present() {
 			return h
 		}
@@ -258,6 +258,21 @@ func (hs *homes) twin(h *home, name string) journal.Member {
 	return journal.Member{FS: hs.fs, Dir: h.at(logName, name), Name: name}
 }
 
+// anyLog reports whether a copy of the log is there that was not given up.
+func (hs *homes) anyLog(o *Options) bool {
+	lost := hs.givenUp(o.AssumeLost)
+	return slices.ContainsFunc(hs.members(), func(m journal.Member) bool {
+		given := slices.ContainsFunc(lost, func(name string) bool { return name == m.Name || len(name) >= 8 && strings.HasPrefix(m.Name, name) })
+		return !given && journal.Exists(m, hs.storeID())
+	})
+}
+
+// remains reports whether there are segments of a log in a directory.
+func (hs *homes) remains(h *home) bool {
+	names, _ := hs.fs.List(h.at(logName)) // absent is none
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, ".log") })
+}
+
 // twins reports whether a directory has, or is to have, both copies of the log.
 func (hs *homes) twins(h *home) bool {
 	if h.half != nil {
@@ -291,7 +306,7 @@ func (hs *homes) view(list []*home) string {
 // close releases all directories.
 func (hs *homes) close() (err error) {
 	err = hs.unlockCreation(false)
-	for _, h := range hs.list {
+	for _, h := range hs.all() {
 		if h.present() {
 			err = errors.Join(err, h.disk.Close())
 		}

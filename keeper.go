@@ -282,7 +282,7 @@ func (s *Store) saved(o *Options) func(context.Context, store.Kind) ([]catalog.S
 		found, err := store.FindKept(ctx, s.keptOn(o, kind))
 		list := make([]catalog.Saved, len(found))
 		for i := range found {
-			list[i] = catalog.Saved{First: found[i].First, Last: found[i].Last, Open: found[i].Open}
+			list[i] = catalog.Saved{First: found[i].First, Last: found[i].Last, Number: found[i].Number, Open: found[i].Open}
 		}
 		return list, err
 	}

@@ -13,8 +13,12 @@ import (
 	"github.com/blockframe/blockframe/store"
 )
 
-// joinAgain is when a directory that could not take a copy of the log is tried anew.
-const joinAgain = time.Minute
+// A directory that could not take a copy of the log is tried anew after joinAgain, and
+// after twice as long each time, up to joinRarely.
+const (
+	joinAgain  = time.Minute
+	joinRarely = time.Hour
+)
 
 // givenUp returns the copies of the log that an operator gave up, by their names in it.
 func (hs *homes) givenUp(list []string) (names []string) {
@@ -79,11 +83,15 @@ func (s *Store) tendLogs() error {
 	}
 	go func() {
 		defer done()
+		wait := joinAgain
 		for s.ctx.Err() == nil {
 			again := make(<-chan time.Time)
 			if err := s.fillLogs(); err != nil {
 				s.log.Warn("the commit log has fewer copies than it should have", "err", err)
-				again = time.After(joinAgain)
+				again = time.After(wait)
+				wait = min(2*wait, joinRarely)
+			} else {
+				wait = joinAgain
 			}
 			select {
 			case <-s.ctx.Done():
@@ -117,6 +125,10 @@ func (s *Store) fillFor(copies int, except *home) error {
 		if len(s.logHomes()) >= copies && !slices.Contains(twins, m.Name) {
 			break
 		}
+		if err := s.clearView(m); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if err := s.journal.Join(s.ctx, m); err != nil {
 			errs = append(errs, err)
 			continue
@@ -130,10 +142,8 @@ func (s *Store) fillFor(copies int, except *home) error {
 }
 
 // logLeaves makes the commit log do without a disk that is to be removed: another one takes
-// the copy, if one can. The last one is ErrHoldsLog.
+// the copy, if one can. The last one is ErrHoldsLog. logsMu is held, until the disk is gone.
 func (s *Store) logLeaves(id BackendID) error {
-	s.logsMu.Lock()
-	defer s.logsMu.Unlock()
 	h := s.homes.byID(id)
 	_, set := s.journal.Set()
 	if h == nil || !s.hasLog(h, set) {
@@ -184,6 +194,21 @@ func (s *Store) wanted(except *home) (list []journal.Member) {
 	return append(list, fresh...)
 }
 
+// clearView removes the index beside a copy of the log that is to be brought up to date: it
+// was made from what that was before.
+func (s *Store) clearView(m journal.Member) error {
+	for _, h := range s.homes.all() {
+		if m.Dir != h.at(logName) || h.at(viewName) == s.viewAt {
+			continue
+		}
+		if err := s.homes.fs.RemoveAll(h.at(viewName)); err != nil {
+			return err
+		}
+		return s.homes.fs.SyncDir(h.path)
+	}
+	return nil
+}
+
 // active reports whether a disk is one of the store's, and stays so.
 func (s *Store) active(id BackendID) bool {
 	d, ok := s.disks.find(id)
@@ -218,6 +243,7 @@ func (s *Store) untwin() error {
 	if err := s.journal.Leave(twins[1]); err != nil {
 		return fmt.Errorf("second copy of the log in one directory: %w", err)
 	}
+	s.journal.SetLeast(1)
 	return nil
 }
 

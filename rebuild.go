@@ -123,10 +123,8 @@ func (s *Store) toRebuild(o *Options) (*plan, error) {
 		}
 		return p, hs.complete(p)
 	}
-	for _, h := range hs.list {
-		if h.found && h.present() {
-			return nil, nil
-		}
+	if hs.anyLog(o) {
+		return nil, nil
 	}
 	for _, h := range hs.list {
 		// It would know more than all shards, but for what it lacks nobody knows.
@@ -143,9 +141,12 @@ func (s *Store) toRebuild(o *Options) (*plan, error) {
 		}
 		id := h.disk.ID().String()
 		p.Disks, p.Paths = append(p.Disks, id), append(p.Paths, h.path)
-		if h.logs || !hs.pin && len(p.Logs) < copies {
+		if h.logs && hs.pin || !hs.pin && len(p.Logs) < copies && !hs.remains(h) {
 			p.Logs = append(p.Logs, id)
 		}
+	}
+	if len(p.Logs) == 0 && !hs.pin {
+		return nil, fmt.Errorf("rebuild: %w: there are segments in log/ of each directory, none of which is a whole copy of the log: move them away", fs.ErrExist)
 	}
 	if len(p.Logs) == 0 {
 		return nil, fmt.Errorf("rebuild: none of LogDirs is a directory of the store: %w", cmp.Or(hs.reasons(), fs.ErrNotExist))
@@ -183,7 +184,7 @@ func (s *Store) reopen(ctx context.Context, o *Options, p *plan) error {
 		if err := s.openElsewhere(ctx, o, &left); err != nil {
 			return err
 		}
-		return s.foundAgain(ctx, o)
+		return s.foundAgain(ctx, o, &left)
 	}
 	// A crash before the first plan is durable leaves all as it was.
 	if err := s.homes.writePlan(p); err != nil {
@@ -192,7 +193,7 @@ func (s *Store) reopen(ctx context.Context, o *Options, p *plan) error {
 	if err := s.openCatalog(ctx, o, p, &left); err != nil {
 		return err
 	}
-	if err := s.foundAgain(ctx, o); err != nil {
+	if err := s.foundAgain(ctx, o, &left); err != nil {
 		return err
 	}
 	return s.homes.finish(true)
@@ -216,8 +217,13 @@ func (s *Store) openElsewhere(ctx context.Context, o *Options, left *salvage) (e
 	return err
 }
 
-// foundAgain commits the first record of the new log.
-func (s *Store) foundAgain(ctx context.Context, o *Options) error {
+// lifeEpochs is by how much a new log raises the open epoch: more than a log before it,
+// what it kept on disks that are away included, can have gone on by.
+const lifeEpochs = 1 << 20
+
+// foundAgain commits the first record of the new log. What is kept from here on is of a
+// later epoch than all that was kept of another one.
+func (s *Store) foundAgain(ctx context.Context, o *Options, left *salvage) error {
 	if s.cat == nil {
 		return nil // it was not opened: the error is known
 	}
@@ -225,7 +231,8 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	commands := []store.Command{store.SetState{Key: store.StateRebuilt, Value: []byte(store.Unaccepted)}}
+	commands := []store.Command{store.RaiseEpoch{Epoch: max(s.cat.Epoch(), left.epoch()) + lifeEpochs},
+		store.SetState{Key: store.StateRebuilt, Value: []byte(store.Unaccepted)}}
 	if len(have) > 0 { // a snapshot knows them, and more; or it was done
 		mark, err := s.cat.State(ctx, store.StateRebuilt)
 		if err != nil || string(mark) == store.Unaccepted {
@@ -251,8 +258,8 @@ func (s *Store) foundAgain(ctx context.Context, o *Options) error {
 // commitAll commits a record of a rebuild.
 func (s *Store) commitAll(ctx context.Context, commands []store.Command) error {
 	res, err := s.cat.Commit(ctx, store.Record{Commands: commands})
-	if err == nil {
-		err = res[0].Err
+	for i := range res {
+		err = errors.Join(err, res[i].Err)
 	}
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)

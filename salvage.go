@@ -51,6 +51,17 @@ func readThrough(ctx context.Context, k *store.KeptStream) error {
 	return err
 }
 
+// epoch returns the latest open epoch that anything was kept in.
+func (l *salvage) epoch() (e uint64) {
+	if l.snap != nil {
+		e = l.snap.Epoch()
+	}
+	for i := range l.segs {
+		e = max(e, l.segs[i].Epoch())
+	}
+	return e
+}
+
 // begin says where a new log goes on. Its segments have higher numbers than any before, so
 // that those that are kept of it can be told from those of a log that went another way.
 func (l *salvage) begin(o *journal.Options) {
@@ -64,21 +75,29 @@ func (l *salvage) begin(o *journal.Options) {
 
 // replay appends the records of the segments to the new log, as far as they go on without
 // a gap. One that a crash cut short goes on with the record after its last.
+//
+// A store that was rebuilt before may have left segments of a log that went another way:
+// those have lower numbers, and were kept in earlier epochs (see foundAgain).
 func (l *salvage) replay(ctx context.Context, s *Store) error {
+	number := uint64(0)
 	for l.snap != nil {
 		before := s.journal.Last()
 		if before == 0 {
 			before = s.journal.First() - 1
 		}
 		s.restored = before
-		i := slices.IndexFunc(l.segs, func(k store.KeptStream) bool { return k.First <= before+1 && before+1 <= k.Last })
+		i := slices.IndexFunc(l.segs, func(k store.KeptStream) bool {
+			return k.First <= before+1 && before+1 <= k.Last && k.Number > number && k.Epoch() >= l.snap.Epoch()
+		})
 		if i < 0 {
 			return nil
 		}
 		if err := s.replaySegment(ctx, &l.segs[i]); err != nil {
 			return err
 		}
+		number = l.segs[i].Number
 		if s.journal.Last() <= before {
+			number--
 			l.segs = slices.Delete(l.segs, i, i+1) // another one may have them
 		}
 	}

@@ -58,13 +58,13 @@ func FindKept(ctx context.Context, opts FindOptions) ([]KeptStream, error) {
 		list = append(list, found)
 	}
 	slices.SortFunc(list, func(a, b KeptStream) int {
-		return cmp.Or(cmp.Compare(b.epoch(), a.epoch()), cmp.Compare(b.Last, a.Last), cmp.Compare(b.Number, a.Number), slices.Compare(a.Upload[:], b.Upload[:]))
+		return cmp.Or(cmp.Compare(b.Epoch(), a.Epoch()), cmp.Compare(b.Last, a.Last), cmp.Compare(b.Number, a.Number), slices.Compare(a.Upload[:], b.Upload[:]))
 	})
 	return list, nil
 }
 
-// epoch returns the open epoch that the stream was kept in.
-func (f *KeptStream) epoch() uint64 { return f.extents[0].Epoch }
+// Epoch returns the open epoch that the stream was kept in.
+func (f *KeptStream) Epoch() uint64 { return f.extents[0].Epoch }
 
 // Open returns a reader of the content, every byte of it verified.
 func (f *KeptStream) Open(ctx context.Context) (io.ReadCloser, error) {

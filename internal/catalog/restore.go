@@ -23,6 +23,7 @@ import (
 // catalog.
 type Saved struct {
 	First, Last uint64 // records that it holds, or whose effects it has
+	Number      uint64 // of a segment: higher than those of the log before, and of logs before that
 	Open        func(ctx context.Context) (io.ReadCloser, error)
 }
 
@@ -170,6 +171,7 @@ func putRows(db *kv.DB, list []kv.KV) error {
 // are taken from a segment that is kept outside of it, if there is one.
 func (c *Catalog) records(from uint64) iter.Seq2[journal.Record, error] {
 	return func(yield func(journal.Record, error) bool) {
+		number := uint64(0)
 		segments := sync.OnceValues(func() ([]Saved, error) { return c.saved(store.KindSegment) })
 		for {
 			failed, more := c.fromLog(&from, yield)
@@ -180,7 +182,7 @@ func (c *Catalog) records(from uint64) iter.Seq2[journal.Record, error] {
 			if errors.Is(failed, frame.ErrCorrupt) || errors.Is(failed, fs.ErrNotExist) {
 				list, err := segments()
 				if err == nil {
-					more, err = c.fromSegment(list, &from, yield)
+					more, err = c.fromSegment(list, &number, &from, yield)
 				}
 				failed = errors.Join(failed, err)
 			}
@@ -211,22 +213,37 @@ func (c *Catalog) fromLog(from *uint64, yield func(journal.Record, error) bool) 
 }
 
 // fromSegment yields the records from one on of the segment that holds it, and moves it on:
-// not at all, if there is no such segment that can be read.
-func (c *Catalog) fromSegment(list []Saved, from *uint64, yield func(journal.Record, error) bool) (more bool, err error) {
+// not at all, if there is no such segment that can be read. Segments of a log that went
+// another way, before a rebuild, have lower numbers than one that was read, and higher ones
+// than those of the log have none.
+func (c *Catalog) fromSegment(list []Saved, number, from *uint64, yield func(journal.Record, error) bool) (more bool, err error) {
 	at := *from
 	for i := range list {
 		s := &list[i]
-		if s.First > at || s.Last < at {
+		if s.First > at || s.Last < at || s.Number <= *number || s.Number > c.newestNumber(at) {
 			continue
 		}
 		c.log.Warn("records are taken from a kept segment of the log", "first", at, "last", s.Last)
 		more, serr := c.readSegment(s, from, yield)
 		if !more || *from > at {
+			*number = s.Number
 			return more, nil
 		}
 		err = errors.Join(err, serr)
 	}
 	return true, err
+}
+
+// newestNumber returns the number of the segment of the log that holds a record, or of the
+// oldest if that comes after it.
+func (c *Catalog) newestNumber(record uint64) uint64 {
+	segs := c.opts.Journal.Segments()
+	for i := len(segs) - 1; i >= 0; i-- {
+		if segs[i].First <= record {
+			return segs[i].Number
+		}
+	}
+	return segs[0].Number
 }
 
 func (c *Catalog) readSegment(s *Saved, next *uint64, yield func(journal.Record, error) bool) (more bool, err error) {

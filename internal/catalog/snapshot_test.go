@@ -193,7 +193,9 @@ func newTrimRig(t *testing.T) *trimRig {
 		if s.Sealed {
 			var b bytes.Buffer
 			require.NoError(t, r.j.Export(s.Number, &b))
-			r.segs = append([]catalog.Saved{savedBytes(s.First, s.Last, b.Bytes())}, r.segs...)
+			seg := savedBytes(s.First, s.Last, b.Bytes())
+			seg.Number = s.Number
+			r.segs = append([]catalog.Saved{seg}, r.segs...)
 		}
 	}
 	return r

@@ -46,7 +46,10 @@ func (s *segmentState) head() *header {
 // elect decides which set of members the log has now, and returns their copies, those
 // that are not there included, and the others, which were left behind or went another way
 // that nobody needs. The error matches ErrDiverged when two ways may have been used.
-func elect(states []*copyState) (members, others []*copyState, err error) {
+//
+// begun says that one of the set has no header of the newest segment: then it was never
+// used, and the set before it may have gone on in another place.
+func elect(states []*copyState) (members, others []*copyState, begun bool, err error) {
 	states, strangers := apart(states)
 	var tips []*copyState // one for each newest segment that nobody went on from
 	for _, c := range states {
@@ -56,14 +59,14 @@ func elect(states []*copyState) (members, others []*copyState, err error) {
 		}
 	}
 	if len(tips) == 0 && len(strangers) > 0 {
-		return nil, nil, fmt.Errorf("log: %w: member %s holds a copy, and it is not in the log set of that", fs.ErrNotExist, strangers[0].Name)
+		return nil, nil, false, fmt.Errorf("log: %w: member %s holds a copy, and it is not in the log set of that", fs.ErrNotExist, strangers[0].Name)
 	}
 	if len(tips) == 0 {
-		return states, nil, nil
+		return states, nil, false, nil
 	}
-	way := choose(tips, states)
+	way, begun := choose(tips, states)
 	if way == nil {
-		return nil, nil, fmt.Errorf("%w: %s", ErrDiverged, ways(tips))
+		return nil, nil, false, fmt.Errorf("%w: %s", ErrDiverged, ways(tips))
 	}
 	set := way.tip().members
 	others = strangers
@@ -74,7 +77,7 @@ func elect(states []*copyState) (members, others []*copyState, err error) {
 			others = append(others, c)
 		}
 	}
-	return members, others, nil
+	return members, others, begun, nil
 }
 
 // apart separates the copies that do not name themselves: they were not made as such.
@@ -95,8 +98,8 @@ func overtakes(x, c *copyState) bool {
 }
 
 // choose returns the one of tips that may have been used, or any if it is certain that
-// none was; nil if two may have been.
-func choose(tips, states []*copyState) (way *copyState) {
+// none was, which is reported; nil if two may have been.
+func choose(tips, states []*copyState) (way *copyState, unused bool) {
 	var used, begun []*copyState
 	for _, c := range tips {
 		switch lacks, strays := companions(c, states); {
@@ -108,11 +111,11 @@ func choose(tips, states []*copyState) (way *copyState) {
 	}
 	switch {
 	case len(used) == 1:
-		return used[0]
+		return used[0], false
 	case len(used) == 0 && len(begun) > 0:
-		return begun[0]
+		return begun[0], true
 	}
-	return nil
+	return nil, false
 }
 
 // companions looks at those of the set of a copy's newest segment which are there: lacks says

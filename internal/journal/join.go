@@ -26,26 +26,59 @@ func (j *Journal) Join(ctx context.Context, m Member) error {
 	if err := j.mayJoin(c); err != nil {
 		return fmt.Errorf("log member %s: %w", m.Name, err)
 	}
+	if j.begunWith(m.Name) { // an earlier try, which a full disk held up
+		_, err := j.sealNewest()
+		return err
+	}
 	if err := m.FS.MkdirAll(m.Dir); err != nil {
 		return fmt.Errorf("log member %s: %w", m.Name, err)
 	}
-	v, err := j.sealNewest()
-	if err != nil {
-		return err
+	v, err := j.view()
+	if err == nil {
+		err = j.setAside(c, v)
 	}
-	if err := j.setAside(c, v); err != nil {
+	if err == nil {
+		err = c.prepare(j.opts.SegmentSize) // where there is no room, nothing is begun
+	}
+	if err == nil {
+		err = j.bringSealed(ctx, c, v, 0)
+	}
+	if err != nil {
 		return fmt.Errorf("log member %s: %w", m.Name, err)
 	}
-	sealed := len(v.segs) - 1
-	for i := range sealed {
+	// What is sealed was copied. Now the rest is, up to what comes meanwhile.
+	done := v.segs[len(v.segs)-1].number
+	if v, err = j.sealNewest(); err != nil {
+		return err
+	}
+	if err := j.bringSealed(ctx, c, v, done); err != nil {
+		return fmt.Errorf("log member %s: %w", m.Name, err)
+	}
+	return j.admit(c, v.segs[len(v.segs)-1].number)
+}
+
+// begunWith reports whether a segment was begun whose set has a member that the newest
+// one's has not.
+func (j *Journal) begunWith(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.pending != nil && slices.Contains(j.pending.members, name)
+}
+
+// bringSealed copies the sealed segments from a number on.
+func (j *Journal) bringSealed(ctx context.Context, c *copyState, v view, from uint64) error {
+	for i, h := range v.segs[:len(v.segs)-1] {
+		if h.number < from {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("log member %s: %w", m.Name, err)
+			return err
 		}
 		if err := j.bringSegment(c, v, i); err != nil {
-			return fmt.Errorf("log member %s: %w", m.Name, err)
+			return err
 		}
 	}
-	return j.admit(c, v.segs[sealed].number)
+	return nil
 }
 
 // mayJoin looks at what is there of a member to be.
@@ -55,12 +88,12 @@ func (j *Journal) mayJoin(c *copyState) error {
 	if err := j.writable(); err != nil {
 		return err
 	}
-	set := j.newest().members
-	if slices.Contains(set, c.Name) {
+	set := j.coming().members
+	if slices.Contains(set, c.Name) && j.pending == nil {
 		return fmt.Errorf("%w: it is in the log set", fs.ErrExist)
 	}
-	if err := checkNames(append(slices.Clone(set), c.Name)); err != nil {
-		return fmt.Errorf("%w: %w", fs.ErrInvalid, err)
+	if len(set) == maxMembers || checkNames([]string{c.Name}) != nil {
+		return fmt.Errorf("%w: %d members already, or no name", fs.ErrInvalid, len(set))
 	}
 	if err := c.survey(j.newest().store); err != nil {
 		return err
@@ -91,14 +124,14 @@ func (j *Journal) sealNewest() (view, error) {
 func (j *Journal) setAside(c *copyState, v view) error {
 	numbers := numbers([]*copyState{c})
 	slices.Reverse(numbers)
-	tip := c.tip()
-	moved := false
+	moved, known := false, false // known to be of the log's way
 	for _, n := range numbers {
-		strange, err := j.strange(c, v, n, tip != nil && tip.number >= v.segs[0].number)
+		strange, err := j.strange(c, v, n, known)
 		if err != nil {
 			return err
 		}
 		if !strange {
+			known = known || n >= v.segs[0].number && c.segs[n].head() != nil
 			continue
 		}
 		if err := c.aside(n); err != nil {
@@ -168,6 +201,9 @@ func (m *member) aside(n uint64) error {
 func (j *Journal) bringSegment(c *copyState, v view, i int) error {
 	j.healMu.Lock()
 	defer j.healMu.Unlock()
+	if _, err := j.view(); err != nil {
+		return err
+	}
 	if j.given(v.segs[i]) {
 		return nil // a trim came between
 	}
@@ -219,11 +255,9 @@ func (j *Journal) admit(c *copyState, number uint64) error {
 		}
 	}
 	// Where the log begins every member must know: a copy from before a trim may come back
-	// in the place of any other.
-	if first := v.segs[0].number; first > 1 {
-		if err := c.writeCut(j.opts.StoreID, first); err != nil {
-			return fmt.Errorf("log member %s: %w", c.Name, err)
-		}
+	// in the place of any other. What was said there before may be of another way.
+	if err := c.setCut(j.opts.StoreID, v.segs[0].number); err != nil {
+		return fmt.Errorf("log member %s: %w", c.Name, err)
 	}
 	return j.grow(c.member)
 }
@@ -238,13 +272,23 @@ func (j *Journal) grow(m *member) (err error) {
 	h := j.nextHeader()
 	h.epoch++
 	h.members = append(slices.Clone(h.members), m.Name)
+	if err := checkNames(h.members); err != nil {
+		return fmt.Errorf("log member %s: %w: %w", m.Name, fs.ErrInvalid, err)
+	}
+	// A disk without room is found out before anything is begun.
+	j.spares.Wait()
+	if err := j.each(func(m *member) error { return m.prepare(h.size) }); err != nil {
+		return fmt.Errorf("spare log segment: %w", err)
+	}
 	// It is begun on the new member: one that has no room, or fails, is none of the set
 	// then. A crash leaves the header there, and all before it: that is the new set, or,
 	// when the others went on without, a segment that was never used.
 	if m.next, err = m.install(h.sealed(), nil); err != nil {
+		if e := m.remove(segmentName(h.number)); e == nil { // it would be one that was begun and not used
+			_ = m.FS.SyncDir(m.Dir)
+		}
 		return fmt.Errorf("log member %s: %w", m.Name, err)
 	}
-	j.spares.Wait()
 	j.members, j.readers = append(slices.Clone(j.members), m), append(slices.Clone(j.readers), m)
 	j.errs = make([]error, len(j.members))
 	j.others = slices.DeleteFunc(slices.Clone(j.others), func(o Other) bool { return o.Name == m.Name })

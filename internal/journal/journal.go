@@ -21,11 +21,13 @@ type Journal struct {
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	members []*member // those that every frame goes to
-	readers []*member // those that frames may be read from
-	others  []Other   // copies that are not of the set
-	segs    []*header // by number, from the oldest; appended to, never changed
-	end     int64     // where the next frame goes in the newest segment
+	members []*member    // those that every frame goes to
+	readers []*member    // those that frames may be read from
+	others  []Other      // copies that are not of the set
+	left    []*copyState // of these, those that Open found
+	before  *header      // of the segment before the newest, if that was begun and not used
+	segs    []*header    // by number, from the oldest; appended to, never changed
+	end     int64        // where the next frame goes in the newest segment
 	prev    frame.Hash
 	next    uint64 // index of the next record
 	proven  bool   // nothing that was acknowledged hangs on the last frame alone

@@ -12,8 +12,23 @@ import (
 func (j *Journal) Set() (epoch uint64, names []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	h := j.newest()
+	h := j.coming()
 	return h.epoch, slices.Clone(h.members)
+}
+
+// coming returns the header of the newest segment, or of the one that was begun after it.
+func (j *Journal) coming() *header {
+	if j.pending != nil {
+		return j.pending
+	}
+	return j.newest()
+}
+
+// SetLeast changes Options.Least.
+func (j *Journal) SetLeast(n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.opts.Least = n
 }
 
 // Other is a copy of the log that was found and is not of the set: it was left behind, or
@@ -32,7 +47,7 @@ func (j *Journal) Others() []Other {
 
 // Leave takes a member out of the set, of which another one must remain. When it returns
 // nil no record goes to it any more, and it is not needed to open the log. Its files stay
-// as they are.
+// as they are. durable.ErrNoSpace means that nothing was changed.
 func (j *Journal) Leave(name string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -46,9 +61,29 @@ func (j *Journal) Leave(name string) error {
 	if !j.canSpare() {
 		return fmt.Errorf("log member %s: %w: the log set would have %d members, and needs %d", name, fs.ErrInvalid, len(j.members)-1, j.least())
 	}
+	if err := j.makeReady(j.members[i]); err != nil {
+		return fmt.Errorf("log member %s stays: %w", name, err)
+	}
 	j.drop(j.members[i])
 	j.log.Info("log member leaves", "member", name)
 	return j.shrink(name, errors.New("it was taken out"), nil)
+}
+
+// makeReady makes sure that all members but one have room for what a change of the set
+// takes, before anything is changed.
+func (j *Journal) makeReady(but *member) error {
+	j.spares.Wait()
+	return j.each(func(m *member) error {
+		if m == but {
+			return nil
+		}
+		if j.pending != nil {
+			if err := j.installPending(m); err != nil {
+				return err
+			}
+		}
+		return m.prepare(j.opts.SegmentSize)
+	})
 }
 
 // least returns how many members the set has at least.
@@ -104,14 +139,25 @@ func (j *Journal) shrink(name string, cause error, left func(string)) error {
 // reset begins a segment whose set is what the members are now. If that fails the log is
 // read-only: the header may be on some of them.
 func (j *Journal) reset() error {
+	j.spares.Wait()
+	// A segment that was begun before is on some of them, and says what is to be found in
+	// its place: it is finished first.
+	if j.pending != nil {
+		if err := j.each(j.installPending); err != nil {
+			return j.fail(fmt.Errorf("to change the log set: %w", err))
+		}
+		j.enter()
+	}
 	h := j.nextHeader()
 	h.epoch++
 	h.members = nil
 	for _, m := range j.members {
 		h.members = append(h.members, m.Name)
 	}
+	if err := checkNames(h.members); err != nil {
+		return j.fail(fmt.Errorf("to change the log set: %w", err))
+	}
 	j.pending = h.sealed()
-	j.spares.Wait()
 	if err := j.each(j.installPending); err != nil {
 		return j.fail(fmt.Errorf("to change the log set: %w", err))
 	}

@@ -34,7 +34,7 @@ func Open(opts Options) (*Journal, error) {
 		opts.Logger.Warn("file with the name of a log segment ignored: it has no header of one", "segment", segmentName(n))
 	}
 	states, others := giveUp(&opts, states)
-	states, left, err := elect(states)
+	states, left, begun, err := elect(states)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,10 @@ func Open(opts Options) (*Journal, error) {
 	if d := beginning(segs); d != nil && !opts.ReadOnly {
 		return nil, d
 	}
-	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot, others: others}
+	j := &Journal{opts: opts, log: opts.Logger, segs: segs, snap: segs[len(segs)-1].snapshot, others: others, left: left}
+	if begun && len(segs) > 1 {
+		j.before = segs[len(segs)-2]
+	}
 	for _, c := range left {
 		j.others = append(j.others, c.asOther(errors.New("it is not in the log set")))
 	}
@@ -90,7 +93,7 @@ func create(o *Options, states []*copyState) ([]*header, error) {
 			gone = errors.Join(gone, fmt.Errorf("log member %s: %w", c.Name, c.gone))
 		}
 	}
-	if !o.Create || o.ReadOnly || gone != nil {
+	if !o.Create || o.ReadOnly || gone != nil || len(states) == 0 {
 		return nil, errors.Join(fmt.Errorf("log: %w: no member holds a segment of it", fs.ErrNotExist), gone)
 	}
 	h := &header{store: o.StoreID, number: max(1, o.Number), epoch: 1, first: max(1, o.First), snapshot: o.Snapshot, size: o.SegmentSize, members: o.names()}
@@ -171,17 +174,25 @@ func (j *Journal) settle(states []*copyState) error {
 
 // suffice reports whether the members of the set h that take frames are enough.
 func (j *Journal) suffice(h *header, states []*copyState) bool {
+	if j.before != nil && !j.before.enough(&j.opts, slices.Concat(states, j.left)) {
+		return false
+	}
+	return h.enough(&j.opts, states)
+}
+
+// enough reports whether enough of the set of a segment are there, and well.
+func (h *header) enough(o *Options, states []*copyState) bool {
 	var absent, lost []string
 	for _, n := range h.members {
 		i := slices.IndexFunc(states, func(c *copyState) bool { return c.Name == n })
 		switch {
-		case j.opts.givenUp(n):
+		case o.givenUp(n):
 			lost = append(lost, n)
 		case i < 0 || states[i].gone != nil:
 			absent = append(absent, n)
 		}
 	}
-	return mayWrite(h.members, absent, lost) && len(h.members)-len(absent) >= j.least()
+	return mayWrite(h.members, absent, lost)
 }
 
 // goOn begins a set of those members that are well, which are enough.
@@ -196,20 +207,25 @@ func (j *Journal) goOn(states []*copyState, reason error) {
 	_ = j.reset() // or it is read-only, and says why
 }
 
-// checkStale returns ErrDiverged if a member without the newest segment went its
-// own way at the end of what it has. What is before is named by a header that
-// all agree on.
+// checkStale looks at members without the newest segment. One that went its own way at the
+// end of what it has is ErrDiverged; what is before is named by a header that all agree on.
+// One that lacks frames at its end is stale: the next segment was begun only when all had
+// the one before whole.
 func (j *Journal) checkStale(states []*copyState) error {
-	for _, c := range states {
+	for k, c := range states {
 		for i, h := range j.segs[:len(j.segs)-1] {
 			if h.number != c.newest() {
 				continue
 			}
 			windows, scans := j.scanCopies(states, h)
-			_, err := chain(h, present(scans), &j.segs[i+1].prev)
+			frames, err := chain(h, present(scans), &j.segs[i+1].prev)
 			closeAll(windows)
 			if errors.Is(err, ErrDiverged) {
 				return err // damage shows when it is read
+			}
+			lacks, trailing := scans[k].missing(frames)
+			if err == nil && trailing > 0 && c.gone == nil && !scans[k].hasJunk(lacks[len(lacks)-trailing].offset, h.size) {
+				c.gone = fmt.Errorf("it is stale: it ends before record %d", lacks[len(lacks)-trailing].first)
 			}
 		}
 	}

@@ -86,6 +86,17 @@ func (c *copyState) survey(store [16]byte) error {
 	return nil
 }
 
+// Exists reports whether a member to be holds a copy of the log of a store: a segment with
+// a good header that names it. What a join left that did not come to its end is none.
+func Exists(m Member, store [16]byte) bool {
+	c := &copyState{member: &member{Member: m}, segs: map[uint64]*segmentState{}}
+	if err := c.survey(store); err != nil {
+		return true // of the future
+	}
+	t := c.tip()
+	return t != nil && slices.Contains(t.members, m.Name)
+}
+
 // dropStrays forgets files that are no segments for all their names: readable,
 // without a good header, and numbered more than one above all that have one. No
 // crash makes such a gap. It returns their numbers.

@@ -177,6 +177,20 @@ func (m *member) writeCut(store [16]byte, number uint64) error {
 	return durable.WriteFile(m.FS, path.Join(m.Dir, cutName), encodeCut(store, number))
 }
 
+// setCut makes the mark of a new member say where the log begins, whatever it said.
+func (m *member) setCut(store [16]byte, number uint64) error {
+	if old, err := m.readCut(store); err == nil && old == number || number == 1 && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if number > 1 {
+		return durable.WriteFile(m.FS, m.path(cutName), encodeCut(store, number))
+	}
+	if err := m.remove(cutName); err != nil {
+		return err
+	}
+	return m.FS.SyncDir(m.Dir)
+}
+
 // sweep removes the segments below keep, from the oldest on.
 func (m *member) sweep(keep uint64) error {
 	numbers, err := m.segments()

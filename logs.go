@@ -155,6 +155,7 @@ func (s *Store) logLeaves(id BackendID) error {
 	if len(s.logHomes()) == 1 {
 		return ErrHoldsLog
 	}
+	s.journal.SetLeast(1) // several directories have it
 	for _, name := range append([]string{id.String()}, twins...) {
 		_, set := s.journal.Set()
 		if !slices.Contains(set, name) {

@@ -64,7 +64,8 @@ func TestCrashWhileKeeping(t *testing.T) {
 		t.Run(fmt.Sprintf("%d directories", dirs), func(t *testing.T) {
 			var armed atomic.Bool
 			opts := keepCrashOptions(dirs)
-			c := newCrasher(t, opts, states(t, opts, durable.Mem(vfs.NewCrashableMem()), keepScript(&armed), keepNames), keepNames)
+			c := &crasher{opts: opts, names: keepNames, images: make(chan image), log: t.Errorf,
+				states: states(t, opts, durable.Mem(vfs.NewCrashableMem()), keepScript(&armed), keepNames)}
 			sample := every(rate, 3*rate)
 			m := vfs.NewCrashableMem()
 			var list []image
@@ -75,7 +76,6 @@ func TestCrashWhileKeeping(t *testing.T) {
 				return sample(op)
 			})
 			fsys := durabletest.New(durable.Mem(m), durabletest.Options{After: hook})
-			c.images = make(chan image)
 			c.wg.Go(func() {
 				for img := range c.images {
 					list = append(list, img)
@@ -86,7 +86,7 @@ func TestCrashWhileKeeping(t *testing.T) {
 			c.run(t, st, durable.Mem(m), keepScript(&armed))
 			require.Greater(t, st.Log()[0].First, uint64(1))
 			require.NoError(t, st.Close())
-			close(c.images)
+			c.wait()
 			for i, img := range list {
 				img.thorough = i%4 == 0 || heavy
 				require.NoError(t, checkKept(t.Context(), c, img), "power cut at %s, during step %d", img.what, img.step)

@@ -38,7 +38,7 @@ var backendStates = []string{"active", "draining", "removed", "lost"}
 type AddBackend struct{ Backend Backend }
 
 // DrainBackend begins or, with On false, ends the draining of a backend. One that is not
-// registered is fs.ErrNotExist.
+// registered is fs.ErrNotExist, the last one that is active store.ErrTooFew.
 type DrainBackend struct {
 	ID store.BackendID
 	On bool
@@ -46,8 +46,9 @@ type DrainBackend struct {
 
 // DropBackend takes a backend off the store. While a shard lies on it, or is to, that is
 // ErrConflict unless Lost says that they are: then a row on the repair queue asks for
-// them to be made anew on others. The last backend is fs.ErrInvalid, one that never was
-// registered fs.ErrNotExist, one that is gone success.
+// them to be made anew on others. The last backend is fs.ErrInvalid, the last
+// one that is active store.ErrTooFew, one that never was registered fs.ErrNotExist, one
+// that is gone success.
 type DropBackend struct {
 	ID   store.BackendID
 	Lost bool
@@ -287,6 +288,9 @@ func (t *tx) drainBackend(c *DrainBackend) store.Result {
 	if h.State == want {
 		return store.Result{}
 	}
+	if c.On && t.placeable() == 1 {
+		return store.Result{Err: lastActive(c.ID)}
+	}
 	h.State = want
 	t.saveHeld(h)
 	return store.Result{Changed: true}
@@ -301,6 +305,8 @@ func (t *tx) dropBackend(c *DropBackend) store.Result {
 		return store.Result{}
 	case active == 1:
 		return store.Result{Err: invalid("backend %v is the last one", c.ID)}
+	case b.State == BackendActive && t.placeable() == 1:
+		return store.Result{Err: lastActive(c.ID)}
 	}
 	h := t.held(c.ID)
 	t.dequeue(store.ExtentID{}, 0, c.ID) // that it is absent
@@ -317,6 +323,11 @@ func (t *tx) dropBackend(c *DropBackend) store.Result {
 	}
 	t.saveHeld(h)
 	return store.Result{Changed: true}
+}
+
+// lastActive refuses to leave no backend that shards can be placed on.
+func lastActive(id store.BackendID) error {
+	return refuse(store.ErrTooFew, "backend %v is the last one that takes anything: all others are draining", id)
 }
 
 // absent reports whether the absence of a backend is news for the repair queue: what is

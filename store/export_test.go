@@ -237,3 +237,6 @@ func PlanMoves(list []Level, reserve float64, extents []Extent) (plan []PlannedM
 
 // ShardNeed is how much room a shard takes.
 func ShardNeed(e *Extent, i int) int64 { return shardNeed(e, i) }
+
+// InOrder returns in which order a rebuild moves shards one by one.
+var InOrder = inOrder

@@ -250,7 +250,8 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 }
 
 // known compares the blobs of an extent with its record, and notes shards that records
-// call missing, or of a generation that is not there, and that are.
+// call missing, or of a generation that is not there, and that are: the disk of the one
+// that they name may be gone, after its shards had moved.
 func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error {
 	e, err := r.s.cat.Extent(ctx, f.extent)
 	if err != nil && !isAbsent(err) {
@@ -263,7 +264,7 @@ func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error 
 	for i := range e.Shards {
 		s := &e.Shards[i]
 		at := named(group, i, s)
-		if at < 0 && (s.Missing || r.s.here()[s.Backend] != nil) {
+		if at < 0 { // a newer one counts wherever the record says that it is: it moved since
 			j := choose(group, f, i)
 			if j >= 0 && group[j].err == nil && (s.Missing || group[j].generation > s.Generation) {
 				*s, at, joined = Shard{Backend: group[j].disk, Generation: group[j].generation}, j, true

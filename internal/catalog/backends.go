@@ -185,7 +185,7 @@ func (t *tx) mayMove(x *store.Extent, i int, to store.BackendID) error {
 	if h := t.held(to); h.State.Gone() {
 		return refuse(ErrConflict, "extent %v: backend %v is %v", x.ID, to, h.State)
 	}
-	if !x.MayMove(i, to, nil, 0) && !x.MayMove(i, to, t.policies(), t.placeable()) {
+	if !x.MayMove(i, to, nil, 0) && !x.MayMove(i, to, t.policies(), t.receivers()) {
 		return invalid("extent %v: shard %d would come together with others on backend %v", x.ID, i, to)
 	}
 	return nil
@@ -199,6 +199,17 @@ func (r *rows) placeable() (n int) {
 		}
 	}
 	return n
+}
+
+// receivers is what [store.Receivers] says of the backends that there are.
+func (r *rows) receivers() int {
+	draining := 0
+	for _, b := range r.registered() {
+		if b.State == BackendDraining {
+			draining++
+		}
+	}
+	return store.Receivers(r.placeable(), draining)
 }
 
 // registered returns the rows of backends that were ever registered, in their order.

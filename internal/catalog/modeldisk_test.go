@@ -148,11 +148,17 @@ func (m *model) mayMove(x *store.Extent, shard int, to store.BackendID) error {
 			return nil
 		}
 	}
-	active := 0
+	active, draining := 0, 0
 	for _, b := range m.backends {
-		if b.State == catalog.BackendActive {
+		switch b.State {
+		case catalog.BackendActive:
 			active++
+		case catalog.BackendDraining:
+			draining++
 		}
+	}
+	if active == 1 && draining > 1 {
+		active = 2 // the others could be kept
 	}
 	if x.Kind == store.KindPack && active > 0 && survives(after, x.Code.K) > 0 && (together-1)*active < len(after) {
 		return nil

@@ -439,6 +439,8 @@ func TestAllDraining(t *testing.T) {
 			require.ErrorIs(t, r.PackInline(t.Context()), store.ErrUnavailable)
 			_, err = r.Keep(t.Context(), store.Kept{Kind: store.KindSegment, Number: 1, First: 1, Last: 2}, strings.NewReader("segment"))
 			require.ErrorIs(t, err, store.ErrUnavailable)
+			_, err = r.Reshape(t.Context(), store.ReshapeOptions{All: true})
+			require.NoError(t, err)
 			r.reads(o, content(1, 300_000))
 			r.reads(small, content(2, 300))
 		})

@@ -240,3 +240,14 @@ func ShardNeed(e *Extent, i int) int64 { return shardNeed(e, i) }
 
 // InOrder returns in which order a rebuild moves shards one by one.
 var InOrder = inOrder
+
+// FindPlaces gives the missing shards of an extent places as a rebuild does.
+func (s *Store) FindPlaces(e *Extent) {
+	on := map[BackendID]int{}
+	for _, sh := range e.Shards {
+		if !sh.Missing {
+			on[sh.Backend]++
+		}
+	}
+	(&rebuild{s: s}).findPlaces(e, on)
+}

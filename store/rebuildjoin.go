@@ -222,14 +222,14 @@ func (r *rebuild) assemble(group []shardBlob, f *facts) (foundExtent, []bool) {
 }
 
 // findPlaces gives the missing shards of an extent places, on disks that are there if it
-// can: no more on one than already lie on some disk, so that what is known of the policy
+// can, and never on one that is draining: no more on one than already lie on some disk, so that what is known of the policy
 // is kept. What has none gets one from a rebuild when there is another disk.
 func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 	most := 1
 	for _, n := range on {
 		most = max(most, n)
 	}
-	if r.s.registered() == 1 {
+	if r.s.receivers() == 1 {
 		most = erasure.MaxShards
 	}
 	for i := range e.Shards {
@@ -238,7 +238,7 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 		}
 		var to BackendID
 		for _, id := range append(r.s.byPlace(), r.s.set.Load().absent...) {
-			if on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.here()[id] != nil) {
+			if !r.s.leaves(id) && on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.here()[id] != nil) {
 				to = id
 			}
 		}

@@ -95,7 +95,8 @@ type RemoveOptions struct {
 // The record that it is removed is the commit point. With Lost, what lay on it is made
 // anew then: a crash, the end of ctx, or disks that are too few or too full for it leave
 // some of it missing, which is on the repair queue and done later by itself. The error
-// says so, and matches ErrTooFew or ErrNoSpace.
+// says so, and matches ErrTooFew or ErrNoSpace. The last disk that takes anything, where
+// all others are draining, is not removed: that is ErrTooFew before anything changes.
 func (s *Store) RemoveDisk(ctx context.Context, id BackendID, opts RemoveOptions) (rep MoveReport, err error) {
 	if _, err = s.registered(id); err == nil {
 		err = s.dropDisk(ctx, id, opts.Lost)

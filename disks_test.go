@@ -321,6 +321,20 @@ func TestDrainLast(t *testing.T) {
 	put(t, st, "a", content(1, 500_000))
 }
 
+// Nor is it removed: a store whose disks are all draining could write nothing.
+func TestRemoveLastActive(t *testing.T) {
+	ctx := context.Background()
+	st := fresh(t, 3)
+	put(t, st, "a", content(1, 500_000))
+	disks := st.Disks(ctx)
+	for _, d := range disks[:2] {
+		_, _ = st.DrainDisk(ctx, d.ID, blockframe.MoveOptions{}) // what may go nowhere stays
+	}
+	_, err := st.RemoveDisk(ctx, disks[2].ID, blockframe.RemoveOptions{Lost: true})
+	require.ErrorIs(t, err, blockframe.ErrTooFew)
+	put(t, st, "b", content(2, 500_000))
+}
+
 // After a disk was added, Rebalance fills it; nothing else changes.
 func TestRebalance(t *testing.T) {
 	st, list, want := disked(t, 3)

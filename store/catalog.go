@@ -67,8 +67,8 @@ type Catalog interface {
 	// content come one after the other.
 	Owners(ctx context.Context, upload UploadID, lo, hi int64) iter.Seq2[Owner, error]
 
-	// Narrow yields the uploads that are marked by a Narrow.
-	Narrow(ctx context.Context) iter.Seq2[UploadID, error]
+	// Narrow yields the uploads behind after that are marked by a Narrow, in order of id.
+	Narrow(ctx context.Context, after UploadID) iter.Seq2[UploadID, error]
 
 	// State returns the value last set under a key by SetState, nil when there
 	// is none.

@@ -231,6 +231,7 @@ func (c *tables) repack(v store.Repack) (r store.Result) {
 		}
 		k.Upload, k.Offset, k.Code = v.Extent.Upload, m.Offset, v.Extent.Code
 		c.contents[m.ID] = k
+		c.emptied(m.From)
 		r.Number++
 		r.Changed = true
 	}
@@ -254,15 +255,27 @@ func (c *tables) reshape(v store.Reshape) (r store.Result) {
 	if k.Upload == v.From && k.Size == v.Size && k.Refs > 0 && !missing && (k.Code.M <= code.M || k.Refs == v.Refs) {
 		k.Upload, k.Offset, k.Code, r.Changed = v.Upload, 0, code, true
 		c.contents[v.ID] = k
+		c.emptied(v.From)
 	}
 	return r
 }
 
+// emptied takes the mark of an upload away that has no content any more.
+func (c *tables) emptied(id store.UploadID) {
+	for _, k := range c.contents {
+		if k.Upload == id {
+			return
+		}
+	}
+	delete(c.narrow, id)
+}
+
 // Narrow yields what is marked.
-func (c *tables) Narrow(context.Context) iter.Seq2[store.UploadID, error] {
+func (c *tables) Narrow(_ context.Context, after store.UploadID) iter.Seq2[store.UploadID, error] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return all(slices.SortedFunc(maps.Keys(c.narrow), func(a, b store.UploadID) int { return slices.Compare(a[:], b[:]) }))
+	list := slices.SortedFunc(maps.Keys(c.narrow), func(a, b store.UploadID) int { return slices.Compare(a[:], b[:]) })
+	return all(slices.DeleteFunc(list, func(id store.UploadID) bool { return slices.Compare(id[:], after[:]) <= 0 }))
 }
 
 func (c *tables) referred(id store.UploadID) bool {

@@ -137,6 +137,9 @@ func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64
 	if err := ctx.Err(); err != nil {
 		return nil, err // what backends did not answer then says nothing of them
 	}
+	if s.registered() == 0 {
+		return nil, fmt.Errorf("%w: all backends are draining", ErrUnavailable)
+	}
 	if least := min(2, s.registered()); len(targets) < least {
 		return nil, fmt.Errorf("%w: %d of %d backends can be written to, %d are needed: %w", ErrUnavailable, len(targets), s.registered(), least, s.ill())
 	}

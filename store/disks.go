@@ -94,6 +94,9 @@ func (s *Store) registered() (n int) {
 	return n
 }
 
+// receivers is what [Receivers] says of the backends that there are.
+func (s *Store) receivers() int { return Receivers(s.registered(), len(s.set.Load().draining)) }
+
 // Attach gives the store one backend more, which is in the records, or back one that was
 // absent. What waits for it on the repair queue is tried soon. Path is what people call
 // it, or "".

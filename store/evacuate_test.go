@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -414,4 +416,33 @@ func TestDrainRaces(t *testing.T) {
 	_, err := r.Collect(t.Context(), store.CollectOptions{})
 	require.NoError(t, err)
 	require.Empty(t, r.mems[0].Keys())
+}
+
+// Where all backends are draining nothing can be written, and nothing panics.
+func TestAllDraining(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			r := newRig(t, n, nil)
+			o := r.put("a", content(1, 300_000))
+			small := r.put("b", content(2, 300))
+			for _, m := range r.mems {
+				r.SetDraining(m.ID(), true)
+			}
+			_, err := r.Put(t.Context(), "c", bytes.NewReader(content(3, 300_000)), store.PutOptions{})
+			require.ErrorIs(t, err, store.ErrUnavailable)
+			b := r.NewBatch(t.Context())
+			err = b.Put("d", bytes.NewReader(content(4, 30_000)), store.PutOptions{})
+			if err == nil {
+				_, err = b.Commit()
+			}
+			require.ErrorIs(t, err, store.ErrUnavailable)
+			require.ErrorIs(t, r.PackInline(t.Context()), store.ErrUnavailable)
+			_, err = r.Keep(t.Context(), store.Kept{Kind: store.KindSegment, Number: 1, First: 1, Last: 2}, strings.NewReader("segment"))
+			require.ErrorIs(t, err, store.ErrUnavailable)
+			_, err = r.Reshape(t.Context(), store.ReshapeOptions{All: true})
+			require.NoError(t, err)
+			r.reads(o, content(1, 300_000))
+			r.reads(small, content(2, 300))
+		})
+	}
 }

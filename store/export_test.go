@@ -237,3 +237,17 @@ func PlanMoves(list []Level, reserve float64, extents []Extent) (plan []PlannedM
 
 // ShardNeed is how much room a shard takes.
 func ShardNeed(e *Extent, i int) int64 { return shardNeed(e, i) }
+
+// InOrder returns in which order a rebuild moves shards one by one.
+var InOrder = inOrder
+
+// FindPlaces gives the missing shards of an extent places as a rebuild does.
+func (s *Store) FindPlaces(e *Extent) {
+	on := map[BackendID]int{}
+	for _, sh := range e.Shards {
+		if !sh.Missing {
+			on[sh.Backend]++
+		}
+	}
+	(&rebuild{s: s}).findPlaces(e, on)
+}

@@ -51,14 +51,14 @@ func (c *shelf) ExtentAt(_ context.Context, upload UploadID, ordinal int) (Exten
 func (c *shelf) Object(context.Context, string, uint64) (Object, error) {
 	return Object{}, fs.ErrNotExist
 }
-func (c *shelf) Upload(context.Context, UploadID) (Upload, error)           { return Upload{}, fs.ErrNotExist }
-func (c *shelf) State(context.Context, string) ([]byte, error)              { return nil, nil }
-func (c *shelf) Queued(context.Context, ExtentID) ([]Repair, error)         { return nil, nil }
-func (c *shelf) Extents(context.Context, ExtentID) iter.Seq2[Extent, error] { return none[Extent] }
-func (c *shelf) Uploads(context.Context, UploadID) iter.Seq2[Upload, error] { return none[Upload] }
-func (c *shelf) Repairs(context.Context) iter.Seq2[Repair, error]           { return none[Repair] }
-func (c *shelf) Inline(context.Context) iter.Seq2[Inline, error]            { return none[Inline] }
-func (c *shelf) Narrow(context.Context) iter.Seq2[UploadID, error]          { return none[UploadID] }
+func (c *shelf) Upload(context.Context, UploadID) (Upload, error)            { return Upload{}, fs.ErrNotExist }
+func (c *shelf) State(context.Context, string) ([]byte, error)               { return nil, nil }
+func (c *shelf) Queued(context.Context, ExtentID) ([]Repair, error)          { return nil, nil }
+func (c *shelf) Extents(context.Context, ExtentID) iter.Seq2[Extent, error]  { return none[Extent] }
+func (c *shelf) Uploads(context.Context, UploadID) iter.Seq2[Upload, error]  { return none[Upload] }
+func (c *shelf) Repairs(context.Context) iter.Seq2[Repair, error]            { return none[Repair] }
+func (c *shelf) Inline(context.Context) iter.Seq2[Inline, error]             { return none[Inline] }
+func (c *shelf) Narrow(context.Context, UploadID) iter.Seq2[UploadID, error] { return none[UploadID] }
 func (c *shelf) Owners(context.Context, UploadID, int64, int64) iter.Seq2[Owner, error] {
 	return none[Owner]
 }

@@ -191,7 +191,7 @@ func shardNeed(e *Extent, i int) int64 {
 // anywhere returns a chooser among the backends that are there, beyond a reserve.
 func (m *mover) anywhere(reserve float64) chooser {
 	return func(ctx context.Context, e *Extent, i int, tried map[BackendID]bool) (BackendID, error) {
-		policies, backends := m.s.opts.Policies(), m.s.registered()
+		policies, backends := m.s.opts.Policies(), m.s.receivers()
 		targets := m.s.targets(ctx, reserve)
 		if err := ctx.Err(); err != nil {
 			return BackendID{}, err

@@ -269,6 +269,6 @@ func (s *Store) writePack(ctx context.Context, upload UploadID, c erasure.Code, 
 // perBackend returns how many shards of a pack a backend must be allowed to take:
 // one, unless a policy made the code wider than there are backends.
 func (s *Store) perBackend(c erasure.Code) int {
-	n := s.registered()
+	n := max(1, s.registered())
 	return (c.Shards() + n - 1) / n
 }

@@ -67,7 +67,8 @@ func Place(id ExtentID, shards, per int, need int64, targets []Target) ([]Backen
 // the loss of as many backends as before; or when there is no other. Packs, whose code may
 // be wider than there are backends, are spread as they are when they are put, as long as
 // one backend may be lost. To one that has none of it, a shard always may. backends is
-// how many there are that shards are placed on.
+// how many there are that shards are placed on; where that is one, and several others are
+// draining and not gone yet, it is not the last one: see [Receivers].
 func (e *Extent) MayMove(i int, to BackendID, policies []Policy, backends int) bool {
 	before, after := map[BackendID]int{}, map[BackendID]int{to: 1}
 	for j, s := range e.Shards {
@@ -76,20 +77,36 @@ func (e *Extent) MayMove(i int, to BackendID, policies []Policy, backends int) b
 			after[s.Backend]++
 		}
 	}
+	left := survived(e.Code.M, after)
+	switch {
+	case backends == 1 || after[to] <= e.most(policies) || left >= survived(e.Code.M, before):
+		return true
+	case e.Kind == KindPack && backends > 0:
+		return left > 0 && after[to] <= (e.Code.Shards()+backends-1)/backends
+	}
+	return false
+}
+
+// Receivers returns for how many backends [Extent.MayMove] is asked: those that shards are
+// placed on. One that is left beside a single one that drains takes all from it, as the
+// only disk of a store may be replaced. Beside several it does not: all of a stripe would
+// come together there, one drain after the other, while the others could be kept.
+func Receivers(placeable, draining int) int {
+	if placeable == 1 && draining > 1 {
+		return 2
+	}
+	return placeable
+}
+
+// most returns how many shards of the extent a backend may take by name of a policy.
+func (e *Extent) most(policies []Policy) int {
 	most := 1
 	for _, p := range policies {
 		if p.Code == e.Code {
 			most = max(most, p.PerBackend)
 		}
 	}
-	left := survived(e.Code.M, after)
-	switch {
-	case backends == 1 || after[to] <= most || left >= survived(e.Code.M, before):
-		return true
-	case e.Kind == KindPack && backends > 0:
-		return left > 0 && after[to] <= (e.Code.Shards()+backends-1)/backends
-	}
-	return false
+	return most
 }
 
 // PlaceOne chooses another backend for shard i of an extent, with room for need bytes. The

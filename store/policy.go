@@ -104,6 +104,7 @@ func (p Policy) spread(backends int) int {
 // but never more than it takes to find a place for all. More on one because another
 // is full would survive less than [Policy.Survives] says.
 func (p Policy) per(shards, backends int) int {
+	backends = max(1, backends)
 	return min(p.spread(backends), (shards+backends-1)/backends)
 }
 
@@ -112,7 +113,7 @@ func (p Policy) code(backends int) erasure.Code {
 	if p.Code != (erasure.Code{}) && p.Code.Shards() <= backends*p.spread(backends) {
 		return p.Code
 	}
-	return erasure.DefaultCode(backends)
+	return erasure.DefaultCode(max(1, backends))
 }
 
 // extent returns the length of extents in bytes.

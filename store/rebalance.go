@@ -48,10 +48,52 @@ func newLevels(list []Level, reserve float64) *levels {
 	return l
 }
 
-// pick returns the shard of an extent whose move brings levels together most, and where to:
-// from a backend that is fuller than all together, to the emptiest that may take it, and
-// only if it is then no fuller than the other. The move is counted.
+// pick returns the shard of an extent whose move is of most use, and where to: one that lies
+// together with others and need not; or one whose move brings levels together. The move is
+// counted.
 func (l *levels) pick(e *Extent, policies []Policy) (shard int, to BackendID, ok bool) {
+	on, most := map[BackendID]int{}, e.most(policies)
+	if e.Kind == KindPack && len(l.of) > 0 {
+		most = max(most, (e.Code.Shards()+len(l.of)-1)/len(l.of))
+	}
+	for _, s := range e.Shards {
+		on[s.Backend]++
+	}
+	if shard, to, ok = l.apart(e, on, most); !ok {
+		shard, to, ok = l.flatter(e, policies, on, most)
+	}
+	if ok {
+		l.count(e, shard, to, 1)
+	}
+	return shard, to, ok
+}
+
+// apart returns a shard of those of which more than most lie on one backend, and the
+// emptiest that it is better off on. Nothing that flatter does leads back.
+func (l *levels) apart(e *Extent, on map[BackendID]int, most int) (shard int, to BackendID, ok bool) {
+	for i, s := range e.Shards {
+		if l.of[s.Backend] == nil || s.Missing || on[s.Backend] <= most {
+			continue
+		}
+		need, least := shardNeed(e, i), 0.0
+		for id, b := range l.of {
+			fill := b.fill(need)
+			if on[id] >= most || b.full || fill > 1-l.reserve || ok && (fill > least || fill == least && id.String() > to.String()) {
+				continue
+			}
+			shard, to, ok, least = i, id, true, fill
+		}
+		if ok {
+			break
+		}
+	}
+	return shard, to, ok
+}
+
+// flatter returns the shard whose move brings levels together most: from a backend that is
+// fuller than all together, to the emptiest that may take it, and only if it is then no
+// fuller than the other, and has no more of the extent.
+func (l *levels) flatter(e *Extent, policies []Policy, on map[BackendID]int, most int) (shard int, to BackendID, ok bool) {
 	best := 0.0
 	for i, s := range e.Shards {
 		from, need := l.of[s.Backend], shardNeed(e, i)
@@ -61,14 +103,11 @@ func (l *levels) pick(e *Extent, policies []Policy) (shard int, to BackendID, ok
 		for id, b := range l.of {
 			gain := from.fill(-need) - b.fill(need)
 			if b.full || gain < best || gain == best && ok && id.String() > to.String() || b.fill(need) > 1-l.reserve ||
-				id == s.Backend || !e.MayMove(i, id, policies, len(l.of)) {
+				id == s.Backend || on[id] >= max(most, on[s.Backend]) || !e.MayMove(i, id, policies, len(l.of)) {
 				continue
 			}
 			shard, to, ok, best = i, id, true, gain
 		}
-	}
-	if ok {
-		l.count(e, shard, to, 1)
 	}
 	return shard, to, ok
 }
@@ -81,7 +120,8 @@ func (l *levels) count(e *Extent, i int, to BackendID, n int64) {
 
 // Rebalance moves shards from backends that are fuller than all together to those that are
 // emptier, until they are about as full as each other, or nothing more may be moved: the
-// reserve of each is kept, and no shards of a stripe come together. Backends that are
+// reserve of each is kept, and no shards of a stripe come together. Those that do, since
+// there was no other place for them, part first. Backends that are
 // draining, absent or not well take no part.
 //
 // What a backend has no room for after all stays where it was, and counts in Left of the

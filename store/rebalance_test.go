@@ -64,6 +64,39 @@ func TestRebalancePlan(t *testing.T) {
 	}
 }
 
+// Shards that lie together part first, however full the disks are, and do not come together
+// again for the sake of levels.
+func TestRebalanceParts(t *testing.T) {
+	for _, full := range []int64{0, 1 << 29, 1 << 31} { // all alike; the one they lie on the emptiest; beyond the reserve
+		list := []store.Level{{ID: store.BackendID{1}, Total: 1 << 32, Free: 1 << 31}}
+		for i := range 3 {
+			list = append(list, store.Level{ID: store.BackendID{byte(i + 2)}, Total: 1 << 32, Free: 1<<31 - full})
+		}
+		var extents []store.Extent
+		for i := range 50 {
+			e := store.Extent{ID: store.ExtentID{byte(i)}, Length: 1 << 20, BlockSize: blk, Code: erasure.Code{K: 2, M: 1}, Shards: make([]store.Shard, 3)}
+			for i := range e.Shards {
+				e.Shards[i].Backend = store.BackendID{1}
+			}
+			extents = append(extents, e)
+		}
+		for _, m := range store.PlanMoves(list, 0.1, extents) {
+			extents[m.Extent].Shards[m.Shard].Backend = m.To
+		}
+		for _, e := range extents {
+			on := map[store.BackendID]bool{}
+			for _, s := range e.Shards {
+				on[s.Backend] = true
+			}
+			if full < 1<<31 {
+				require.Len(t, on, 3)
+			} else {
+				require.Len(t, on, 1, "the others have no room")
+			}
+		}
+	}
+}
+
 // spread returns the difference between the fullest and the emptiest.
 func spread(list []store.Level) float64 {
 	least, most := math.Inf(1), math.Inf(-1)

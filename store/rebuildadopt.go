@@ -85,7 +85,7 @@ func (a *adopter) rejoin(ctx context.Context, value []byte) error {
 		return err
 	}
 	found, missing := Found{State: FoundIncomplete, Upload: x.e.Upload}, false
-	for i := range old.Shards {
+	for _, i := range inOrder(old.Shards, x.e.Shards) {
 		from, to := old.Shards[i], x.e.Shards[i]
 		missing = missing || from.Missing && from != to
 		if !from.Missing && from != to {
@@ -98,6 +98,25 @@ func (a *adopter) rejoin(ctx context.Context, value []byte) error {
 		return nil
 	}
 	return a.add(ctx, extentBytes(&x.e), adoption{cmd: AdoptExtent{x.e}, found: found})
+}
+
+// inOrder returns the shards in an order in which they can move one by one: one that goes
+// where another is comes after that, as long as they do not go in a circle.
+func inOrder(from, to []Shard) (list []int) {
+	at := slices.Clone(from)
+	free := func(i int) bool {
+		return !slices.ContainsFunc(at, func(s Shard) bool { return s.Backend == to[i].Backend }) || at[i].Backend == to[i].Backend
+	}
+	left := make([]int, len(from))
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		n := max(0, slices.IndexFunc(left, free))
+		i := left[n]
+		at[i], left, list = to[i], slices.Delete(left, n, n+1), append(list, i)
+	}
+	return list
 }
 
 // extentBytes returns about how many bytes of a record an extent takes.

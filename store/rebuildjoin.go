@@ -222,14 +222,14 @@ func (r *rebuild) assemble(group []shardBlob, f *facts) (foundExtent, []bool) {
 }
 
 // findPlaces gives the missing shards of an extent places, on disks that are there if it
-// can: no more on one than already lie on some disk, so that what is known of the policy
+// can, and never on one that is draining: no more on one than already lie on some disk, so that what is known of the policy
 // is kept. What has none gets one from a rebuild when there is another disk.
 func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 	most := 1
 	for _, n := range on {
 		most = max(most, n)
 	}
-	if r.s.registered() == 1 {
+	if r.s.receivers() == 1 {
 		most = erasure.MaxShards
 	}
 	for i := range e.Shards {
@@ -238,7 +238,7 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 		}
 		var to BackendID
 		for _, id := range append(r.s.byPlace(), r.s.set.Load().absent...) {
-			if on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.here()[id] != nil) {
+			if !r.s.leaves(id) && on[id] < most && (to.IsZero() || on[id] < on[to] && r.s.here()[id] != nil) {
 				to = id
 			}
 		}
@@ -250,7 +250,8 @@ func (r *rebuild) findPlaces(e *Extent, on map[BackendID]int) {
 }
 
 // known compares the blobs of an extent with its record, and notes shards that records
-// call missing, or of a generation that is not there, and that are.
+// call missing, or of a generation that is not there, and that are: the disk of the one
+// that they name may be gone, after its shards had moved.
 func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error {
 	e, err := r.s.cat.Extent(ctx, f.extent)
 	if err != nil && !isAbsent(err) {
@@ -263,7 +264,7 @@ func (r *rebuild) known(ctx context.Context, group []shardBlob, f *facts) error 
 	for i := range e.Shards {
 		s := &e.Shards[i]
 		at := named(group, i, s)
-		if at < 0 && (s.Missing || r.s.here()[s.Backend] != nil) {
+		if at < 0 { // a newer one counts wherever the record says that it is: it moved since
 			j := choose(group, f, i)
 			if j >= 0 && group[j].err == nil && (s.Missing || group[j].generation > s.Generation) {
 				*s, at, joined = Shard{Backend: group[j].disk, Generation: group[j].generation}, j, true

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type ReshapeReport struct {
 	Looked  int64 // acts of putting that were looked at
 	Moved   int64 // that are in another code now: the old shards go with the collection, after the grace
 	Bytes   int64 // of content in them
-	Waiting int64 // that have to wait until more backends are there
+	Waiting int64 // that have to wait until more backends are there, or more room
 	Failed  int64 // that could not be read in full, and stay as they are
 }
 
@@ -68,25 +69,32 @@ type reshaping struct {
 	opts ReshapeOptions
 	pace *pacer
 	rep  ReshapeReport
+	told bool // that one cannot be written
 }
 
-// marked looks at what was put in a narrower code.
+// marked looks at what was put in a narrower code, in order of the ids, of which some are
+// asked for in one go.
 func (r *reshaping) marked() error {
-	var ids []UploadID
-	for id, err := range r.s.cat.Narrow(r.ctx) {
-		if err != nil {
-			return err
+	for after := (UploadID{}); ; {
+		var ids []UploadID
+		for id, err := range r.s.cat.Narrow(r.ctx, after) {
+			if err != nil {
+				return err
+			}
+			if ids = append(ids, id); len(ids) == extentsAtOnce {
+				break
+			}
 		}
-		if ids = append(ids, id); len(ids) == mostCandidates {
-			break // the next pass has the others
+		if len(ids) == 0 {
+			return nil
 		}
+		for _, id := range ids {
+			if err := r.upload(id, true); err != nil {
+				return err
+			}
+		}
+		after = ids[len(ids)-1]
 	}
-	for _, id := range ids {
-		if err := r.upload(id, true); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // all looks at everything, in order of the ids, of which some are asked for in one go.
@@ -133,12 +141,26 @@ func (r *reshaping) upload(id UploadID, marked bool) error {
 	case KindPack:
 		err = r.pack(&e, marked)
 	}
-	if err == nil || r.s.over(r.ctx) != nil || !errors.Is(err, ErrCorrupt) {
-		return passAbsent(err)
+	return r.failed(id, passAbsent(err))
+}
+
+// failed takes note of an upload that stays as it is, and returns an error if that concerns
+// all. One that cannot be written now waits: another may be smaller, or lie elsewhere.
+func (r *reshaping) failed(id UploadID, err error) error {
+	var records *rowsError
+	if over := cmp.Or(r.s.over(r.ctx), r.s.writable()); err == nil || over != nil || fatal(err) || errors.As(err, &records) {
+		return cmp.Or(over, err)
 	}
-	r.rep.Failed++
-	r.s.stick(id)
-	r.s.log.Warn("a content cannot be read, and stays in the code that it has", "upload", id, "err", err)
+	if errors.Is(err, ErrCorrupt) {
+		r.rep.Failed++
+		r.s.stick(id)
+		r.s.log.Warn("a content cannot be read, and stays in the code that it has", "upload", id, "err", err)
+		return nil
+	}
+	if r.rep.Waiting++; !r.told {
+		r.told = true
+		r.s.log.Warn("a content cannot be written in the code of its policy for now", "upload", id, "err", err)
+	}
 	return nil
 }
 
@@ -248,7 +270,7 @@ func (r *reshaping) move(w *wish, c *Content) (moved bool, err error) {
 		if !errors.Is(err, ErrUncertain) {
 			s.giveUp(ref.upload, out.extents)
 		}
-		return false, err
+		return false, &rowsError{err} // of the records: it concerns all
 	}
 	if res[0].Err != nil {
 		s.giveUp(ref.upload, out.extents)

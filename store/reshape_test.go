@@ -209,37 +209,39 @@ func TestReshapeFails(t *testing.T) {
 			return nil
 		}
 	}
-	r.mems[3].SetFault(fail(errBroken))
-	_, err := r.Reshape(t.Context(), store.ReshapeOptions{All: true})
-	require.ErrorIs(t, err, store.ErrUnavailable)
-	r.mems[3].SetFault(nil)
-	same("a backend without its shard")
-	for _, m := range r.mems[2:] {
-		m.SetFault(fail(store.ErrNoSpace))
-	}
-	_, err = r.Reshape(t.Context(), store.ReshapeOptions{All: true})
-	require.ErrorIs(t, err, store.ErrNoSpace)
-	for _, m := range r.mems {
-		m.SetFault(nil)
-	}
-	same("a full backend")
 	r.cat.commit = func(rec store.Record) (bool, error) {
 		if _, ok := rec.Commands[0].(store.Reshape); ok {
 			return false, errBroken
 		}
 		return false, nil
 	}
-	_, err = r.Reshape(t.Context(), store.ReshapeOptions{All: true})
+	_, err := r.Reshape(t.Context(), store.ReshapeOptions{All: true})
 	require.ErrorIs(t, err, errBroken)
 	r.cat.commit = nil
 	same("a catalog that takes no records")
+	r.mems[3].SetFault(fail(errBroken))
+	rep := r.reshape(store.ReshapeOptions{Prefix: "b"})
+	require.EqualValues(t, 1, rep.Waiting)
+	require.Zero(t, rep.Moved)
+	r.mems[3].SetFault(nil)
+	same("a backend without its shard")
+	for _, m := range r.mems[2:] {
+		m.SetFault(fail(store.ErrNoSpace))
+	}
+	rep = r.reshape(store.ReshapeOptions{All: true})
+	require.Positive(t, rep.Waiting)
+	require.Zero(t, rep.Moved)
+	for _, m := range r.mems {
+		m.SetFault(nil)
+	}
+	same("a full backend")
 
 	e := r.extents(b)[0]
 	for i := range 2 {
 		m, key := r.shard(&e, i)
 		m.Flip(key, page+9, 1)
 	}
-	rep := r.reshape(store.ReshapeOptions{All: true})
+	rep = r.reshape(store.ReshapeOptions{All: true})
 	require.EqualValues(t, 1, rep.Failed)
 	require.EqualValues(t, 1, rep.Moved, "the other one")
 	require.Equal(t, "2+1", r.code(b))

@@ -3,7 +3,7 @@ package store
 // Narrow marks an upload whose extents have a narrower code than their policy says, since
 // backends were missing when it was put, or takes the mark away. It comes after what
 // refers to the upload: one that is not known, or dead, is left as it is, and Changed is
-// false. The mark goes with the upload.
+// false. The mark goes with the upload, or with the last content that is moved out of it.
 type Narrow struct {
 	Upload UploadID
 	On     bool

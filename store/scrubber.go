@@ -239,7 +239,8 @@ func (k *scrubber) show(kind *scrubKind, c *scrub) {
 }
 
 // ended makes known that a pass has ended, be it one that was asked for, and records it,
-// but for a quick one in the background that found nothing, of which one a day is.
+// but for a quick one in the background that found nothing, of which one a day is. What
+// cannot be recorded has been found all the same.
 func (k *scrubber) ended(ctx context.Context, c *scrub, asked bool) error {
 	p := c.progress()
 	p.Ended, p.Done = time.Now(), 1
@@ -261,6 +262,10 @@ func (k *scrubber) ended(ctx context.Context, c *scrub, asked bool) error {
 		Damaged: uint64(c.rep.Damaged), Repaired: uint64(c.rep.Repaired), Lost: uint64(len(c.rep.Lost)) + uint64(c.rep.LostMore)}
 	news, saved := k.s.troubleNews()
 	err := k.record(ctx, kind, append([]Command{done}, news...)...)
+	if err != nil && ctx.Err() == nil {
+		k.s.log.Warn("that a scrub has ended could not be recorded", "deep", kind.deep, "err", err)
+		return nil
+	}
 	if err == nil && !kind.dirty {
 		saved()
 	}

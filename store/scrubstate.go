@@ -112,6 +112,8 @@ type savedLost struct {
 const (
 	savedNames = 200
 	savedBytes = 12 << 10
+
+	savedPassBytes = 30 << 10 // of JSON, of one pass: two of them make a state
 )
 
 // save returns a pass as it is kept.
@@ -143,6 +145,7 @@ func save(p *ScrubPass, after ExtentID) *savedPass {
 		}
 		out.Lost = append(out.Lost, savedLost{l.Name, hexID(l.Extent), l.Stripe, l.Want, l.Got, l.Offset, l.Length})
 	}
+	out.fit()
 	return out
 }
 
@@ -201,6 +204,6 @@ func (s *Store) readState(ctx context.Context, deep bool) (st scrubState, err er
 // command returns the command that keeps the state.
 func (st scrubState) command(deep bool) (SetState, error) {
 	st.V = stateVersion
-	b, err := json.Marshal(st)
+	b, err := stateJSON(st)
 	return SetState{Key: stateKey(deep), Value: b}, err
 }

@@ -62,7 +62,8 @@ func (t *tender) run() {
 	}
 }
 
-// reshape reshapes what is marked, if there is anything. To look costs one row.
+// reshape reshapes what is marked, if there is anything. To look costs one row. Marks of which
+// none moves are looked at ever more rarely.
 func (t *tender) reshape(ctx context.Context) {
 	if t.s.opts.Upkeep.NoReshape || !t.reshaping.due() || !t.marked(ctx) {
 		return
@@ -74,12 +75,12 @@ func (t *tender) reshape(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		t.s.log.Warn("contents stay in a narrower code for now", "err", err)
 	}
-	t.reshaping.ended(err == nil && rep.Waiting == 0)
+	t.reshaping.ended(err == nil && rep.Waiting == 0 && rep.Moved > 0)
 }
 
 // marked reports whether any upload is marked as narrow.
 func (t *tender) marked(ctx context.Context) bool {
-	for _, err := range t.s.cat.Narrow(ctx) {
+	for _, err := range t.s.cat.Narrow(ctx, UploadID{}) {
 		return err == nil
 	}
 	return false

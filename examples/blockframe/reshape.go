@@ -78,7 +78,7 @@ func (r *reshapeRow) print(a *app) {
 		fmt.Fprintf(a.out, "wrote %s anew, %s; gc frees the old shards once their grace is over\n", what, human(r.Bytes))
 	}
 	if r.Waiting > 0 {
-		fmt.Fprintf(a.out, "%d wait until more disks are there\n", r.Waiting)
+		fmt.Fprintf(a.out, "%d wait until more disks are there, or more room\n", r.Waiting)
 	}
 	if r.Failed > 0 {
 		fmt.Fprintf(a.out, "%d could not be read in full, and stay as they are: scrub --deep says why\n", r.Failed)

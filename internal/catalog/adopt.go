@@ -33,22 +33,36 @@ func (t *tx) rejoin(old, x *store.Extent) (res store.Result) {
 	if u.state == store.UploadDead {
 		return store.Result{Err: refuse(ErrExpired, "upload %v is dead", u.id)}
 	}
-	for i := range old.Shards {
-		if s := &old.Shards[i]; !s.Missing || x.Shards[i].Missing {
-			if s.Missing && !x.Shards[i].Backend.IsZero() && s.Backend != x.Shards[i].Backend {
-				s.Backend, res.Changed = x.Shards[i].Backend, true
-			}
+	for i, to := range x.Shards {
+		if h := t.held(to.Backend); h.State.Gone() && takes(old.Shards[i], to) {
+			return store.Result{Err: refuse(ErrConflict, "extent %v: backend %v is %v", x.ID, to.Backend, h.State)}
+		}
+	}
+	for i, to := range x.Shards {
+		s := &old.Shards[i]
+		if !takes(*s, to) {
 			continue
 		}
-		t.found(u, &old.Shards[i])
-		old.Shards[i] = x.Shards[i]
-		t.dequeue(old.ID, uint8(i), store.BackendID{})
+		t.count(old, i, -1)
+		if to.Missing {
+			s.Backend = to.Backend
+		} else {
+			t.found(u, s)
+			*s = to
+			t.dequeue(old.ID, uint8(i), store.BackendID{})
+		}
+		t.count(old, i, 1)
 		res.Changed = true
 	}
 	if res.Changed {
 		t.set(key(tExtent, old.ID), encodedExtent(old))
 	}
 	return res
+}
+
+// takes reports whether a shard that is missing is found, or is to lie elsewhere.
+func takes(old, found store.Shard) bool {
+	return old.Missing && (!found.Missing || !found.Backend.IsZero() && old.Backend != found.Backend)
 }
 
 func adoptingRow(id store.UploadID) []byte { return key(tState, store.AdoptingKey(id)) }

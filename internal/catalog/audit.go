@@ -10,7 +10,7 @@ import (
 // versions, versions and contents, contents and uploads, uploads and extents, the repair
 // queue, and all totals. It adds to a report what does not agree, and changes nothing: a
 // view with a problem is made anew from the log by moving it away. It sees one state, and
-// looks rows up one by one: memory does not depend on how many there are.
+// looks rows up one by one: memory does not depend on how many there are, but of backends.
 func (c *Catalog) Audit(ctx context.Context, rep *store.AuditReport) error {
 	before := *rep
 	return c.readState(ctx, func(r *rows) error {
@@ -24,8 +24,8 @@ func (r *rows) audit(ctx context.Context, rep *store.AuditReport) error {
 	if m == nil || r.err != nil {
 		return nil
 	}
-	a := &auditor{rows: r, ctx: ctx, rep: rep}
-	for _, step := range []func(){a.nodes, a.versions, a.contents, a.places, a.uploads, a.extents, a.queue} {
+	a := &auditor{rows: r, ctx: ctx, rep: rep, lies: map[store.BackendID]Held{}}
+	for _, step := range []func(){a.nodes, a.versions, a.contents, a.places, a.uploads, a.extents, a.backends, a.queue} {
 		if step(); a.err != nil {
 			return a.err
 		}
@@ -43,6 +43,7 @@ type auditor struct {
 	rep   *store.AuditReport
 	got   Counts
 	total uint64 // uploads
+	lies  map[store.BackendID]Held
 }
 
 // over reports whether the audit is to end.
@@ -275,7 +276,11 @@ func (a *auditor) extents() {
 		}
 		a.got.Extents++
 		v, ok := a.get(key(tOrdinal, x.Upload, uint32(x.Ordinal)))
-		if !ok || store.ExtentID(v) != x.ID || a.upload(x.Upload) == nil {
+		u := a.upload(x.Upload)
+		if u != nil && u.state != store.UploadDead {
+			a.lie(x)
+		}
+		if !ok || store.ExtentID(v) != x.ID || u == nil {
 			a.rep.Add("extent %v is number %d of upload %v, which does not know of it", x.ID, x.Ordinal, x.Upload)
 		}
 	}

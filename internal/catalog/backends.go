@@ -38,7 +38,7 @@ var backendStates = []string{"active", "draining", "removed", "lost"}
 type AddBackend struct{ Backend Backend }
 
 // DrainBackend begins or, with On false, ends the draining of a backend. One that is not
-// registered is fs.ErrNotExist.
+// registered is fs.ErrNotExist, the last one that is active store.ErrTooFew.
 type DrainBackend struct {
 	ID store.BackendID
 	On bool
@@ -46,8 +46,9 @@ type DrainBackend struct {
 
 // DropBackend takes a backend off the store. While a shard lies on it, or is to, that is
 // ErrConflict unless Lost says that they are: then a row on the repair queue asks for
-// them to be made anew on others. The last backend is fs.ErrInvalid, one that never was
-// registered fs.ErrNotExist, one that is gone success.
+// them to be made anew on others. The last backend is fs.ErrInvalid, the last
+// one that is active store.ErrTooFew, one that never was registered fs.ErrNotExist, one
+// that is gone success.
 type DropBackend struct {
 	ID   store.BackendID
 	Lost bool
@@ -184,7 +185,7 @@ func (t *tx) mayMove(x *store.Extent, i int, to store.BackendID) error {
 	if h := t.held(to); h.State.Gone() {
 		return refuse(ErrConflict, "extent %v: backend %v is %v", x.ID, to, h.State)
 	}
-	if !x.MayMove(i, to, nil, 0) && !x.MayMove(i, to, t.policies(), t.placeable()) {
+	if !x.MayMove(i, to, nil, 0) && !x.MayMove(i, to, t.policies(), t.receivers()) {
 		return invalid("extent %v: shard %d would come together with others on backend %v", x.ID, i, to)
 	}
 	return nil
@@ -198,6 +199,17 @@ func (r *rows) placeable() (n int) {
 		}
 	}
 	return n
+}
+
+// receivers is what [store.Receivers] says of the backends that there are.
+func (r *rows) receivers() int {
+	draining := 0
+	for _, b := range r.registered() {
+		if b.State == BackendDraining {
+			draining++
+		}
+	}
+	return store.Receivers(r.placeable(), draining)
 }
 
 // registered returns the rows of backends that were ever registered, in their order.
@@ -287,6 +299,9 @@ func (t *tx) drainBackend(c *DrainBackend) store.Result {
 	if h.State == want {
 		return store.Result{}
 	}
+	if c.On && t.placeable() == 1 {
+		return store.Result{Err: lastActive(c.ID)}
+	}
 	h.State = want
 	t.saveHeld(h)
 	return store.Result{Changed: true}
@@ -301,6 +316,8 @@ func (t *tx) dropBackend(c *DropBackend) store.Result {
 		return store.Result{}
 	case active == 1:
 		return store.Result{Err: invalid("backend %v is the last one", c.ID)}
+	case b.State == BackendActive && t.placeable() == 1:
+		return store.Result{Err: lastActive(c.ID)}
 	}
 	h := t.held(c.ID)
 	t.dequeue(store.ExtentID{}, 0, c.ID) // that it is absent
@@ -317,6 +334,11 @@ func (t *tx) dropBackend(c *DropBackend) store.Result {
 	}
 	t.saveHeld(h)
 	return store.Result{Changed: true}
+}
+
+// lastActive refuses to leave no backend that shards can be placed on.
+func lastActive(id store.BackendID) error {
+	return refuse(store.ErrTooFew, "backend %v is the last one that takes anything: all others are draining", id)
 }
 
 // absent reports whether the absence of a backend is news for the repair queue: what is

@@ -54,6 +54,22 @@ func TestBackendStates(t *testing.T) {
 	require.Equal(t, catalog.BackendLost, must(r.cat.Held(ctx, bid(2))).State)
 }
 
+// There is always a backend that takes shards.
+func TestBackendsLastActive(t *testing.T) {
+	r := memRig(t)
+	r.ok(store.OpenEpoch{})
+	r.ok(catalog.SetBackends{Backends: []catalog.Backend{{ID: bid(1)}, {ID: bid(2)}, {ID: bid(3)}}})
+	r.ok(catalog.DrainBackend{ID: bid(1), On: true})
+	r.ok(catalog.DrainBackend{ID: bid(2), On: true})
+	r.refused(store.ErrTooFew, catalog.DrainBackend{ID: bid(3), On: true})
+	r.refused(store.ErrTooFew, catalog.DropBackend{ID: bid(3)})
+	r.refused(store.ErrTooFew, catalog.DropBackend{ID: bid(3), Lost: true})
+	r.ok(catalog.DropBackend{ID: bid(1)})
+	r.ok(catalog.DrainBackend{ID: bid(2)})
+	r.ok(catalog.DropBackend{ID: bid(3)})
+	r.refused(store.ErrTooFew, catalog.DrainBackend{ID: bid(2), On: true})
+}
+
 // A policy may allow more on one backend, and an extent that survives no loss cannot lose that.
 func TestMoveSpread(t *testing.T) {
 	r := memRig(t)

@@ -175,12 +175,20 @@ func (t *tx) pack(p *store.Pack) store.Result {
 // repack moves contents from packs into another, those that are where they were and are
 // referred to. What is not, and may yet be revived, stays.
 func (t *tx) repack(p *store.Repack) store.Result {
-	return t.moveInto(&p.Extent, len(p.Members), func(i int) (store.Member, func(c *content) bool) {
+	res := t.moveInto(&p.Extent, len(p.Members), func(i int) (store.Member, func(c *content) bool) {
 		m := &p.Members[i]
 		return m.Member, func(c *content) bool {
 			return !c.upload.IsZero() && c.upload == m.From && c.upload != p.Extent.Upload && c.refs > 0 && c.code.M <= p.Extent.Code.M
 		}
 	})
+	if res.Changed {
+		for i := range p.Members {
+			if from := p.Members[i].From; i == 0 || from != p.Members[i-1].From {
+				t.empty(from)
+			}
+		}
+	}
+	return res
 }
 
 // moveInto moves contents into a pack: n members, each if it is as member says.

@@ -63,7 +63,7 @@ func (r *rig) dump() string {
 	for _, p := range must(r.cat.Policies(ctx)) {
 		fmt.Fprintln(&b, "policy", p)
 	}
-	for _, id := range collect(r, r.cat.Narrow(ctx)) {
+	for _, id := range collect(r, r.cat.Narrow(ctx, store.UploadID{})) {
 		fmt.Fprintf(&b, "narrow %v\n", id)
 	}
 	for _, k := range []string{"k", "l"} {

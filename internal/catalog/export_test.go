@@ -103,7 +103,7 @@ func ReadSnapshot(r io.Reader) (again []byte, rows []kv.KV, err error) {
 // Rows returns the rows that an audit looks at.
 func (c *Catalog) Rows(ctx context.Context) (list []kv.KV, err error) {
 	err = c.readState(ctx, func(r *rows) error {
-		for _, table := range []byte{tNode, tDirent, tParked, tVersion, tContent, tReferrer, tUpload, tPlace, tExtent, tOrdinal, tQueue, tQueued} {
+		for _, table := range []byte{tNode, tDirent, tParked, tVersion, tContent, tReferrer, tUpload, tPlace, tExtent, tOrdinal, tHeld, tQueue, tQueued} {
 			for row := range r.scan([]byte{table}, nil) {
 				list = append(list, kv.KV{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value)})
 			}

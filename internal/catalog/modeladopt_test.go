@@ -35,6 +35,11 @@ func (m *model) adoptExtent(x store.Extent) error {
 	if m.uploads[x.Upload].State == store.UploadDead {
 		return catalog.ErrExpired
 	}
+	for i, s := range x.Shards { // those that change
+		if old.Shards[i].Missing && (!s.Missing || !s.Backend.IsZero() && s.Backend != old.Shards[i].Backend) && m.isLost(s.Backend) {
+			return catalog.ErrConflict
+		}
+	}
 	old.Shards = slices.Clone(old.Shards)
 	for i := range old.Shards {
 		if old.Shards[i].Missing && x.Shards[i].Missing && !x.Shards[i].Backend.IsZero() {
@@ -170,9 +175,18 @@ func TestAdopt(t *testing.T) {
 	r.refused(fs.ErrInvalid, inline("lost+found/a/g", "g", 5))
 	require.Equal(t, uid(1), r.object("lost+found/a/f", 0).Upload)
 
-	// A disk is back.
+	// A disk is back. Each knows what lies on it, and what is to.
+	r.ok(catalog.SetBackends{Backends: []catalog.Backend{{ID: bid(1)}, {ID: bid(5)}, {ID: bid(6)}}})
+	r.ok(catalog.DropBackend{ID: bid(6)})
+	x.Shards[0] = store.Shard{Backend: bid(6), Missing: true}
+	r.refused(catalog.ErrConflict, store.AdoptExtent{Extent: x})
+	x.Shards[0].Backend = bid(5)
+	require.True(t, r.ok(store.AdoptExtent{Extent: x}).Changed)
+	require.Equal(t, catalog.Held{Shards: 1, Missing: 1, Bytes: 500}, must(r.cat.Held(ctx, bid(5))))
 	x.Shards[0] = store.Shard{Backend: bid(1), Generation: 2}
 	require.True(t, r.ok(store.AdoptExtent{Extent: x}).Changed)
+	require.Zero(t, must(r.cat.Held(ctx, bid(5))))
+	r.sound("rejoin")
 	require.Zero(t, r.cat.Counts().Repairs)
 	r.ok(store.Adopted{Upload: uid(1)})
 	require.Equal(t, store.UploadLive, r.upload(1).State)

@@ -77,6 +77,9 @@ func (m *model) disk(c store.Command) error {
 		if b == nil || b.State.Gone() {
 			return fs.ErrNotExist
 		}
+		if c.On && m.lastActive(b) {
+			return store.ErrTooFew
+		}
 		b.State = catalog.BackendActive
 		if c.On {
 			b.State = catalog.BackendDraining
@@ -103,6 +106,8 @@ func (m *model) dropBackend(c catalog.DropBackend) error {
 		return nil
 	case active == 1:
 		return fs.ErrInvalid
+	case m.lastActive(b):
+		return store.ErrTooFew
 	case n > 0 && !c.Lost:
 		return catalog.ErrConflict
 	case c.Lost:
@@ -116,6 +121,13 @@ func (m *model) dropBackend(c catalog.DropBackend) error {
 		delete(m.queue, queueKey(store.Repair{Backend: c.ID}))
 	}
 	return nil
+}
+
+// lastActive reports whether shards can be placed on no other.
+func (m *model) lastActive(b *catalog.Backend) bool {
+	return b.State == catalog.BackendActive && !slices.ContainsFunc(m.backends, func(o catalog.Backend) bool {
+		return o.ID != b.ID && o.State == catalog.BackendActive
+	})
 }
 
 // mayMove tries every set of backends that could be lost.
@@ -136,11 +148,17 @@ func (m *model) mayMove(x *store.Extent, shard int, to store.BackendID) error {
 			return nil
 		}
 	}
-	active := 0
+	active, draining := 0, 0
 	for _, b := range m.backends {
-		if b.State == catalog.BackendActive {
+		switch b.State {
+		case catalog.BackendActive:
 			active++
+		case catalog.BackendDraining:
+			draining++
 		}
+	}
+	if active == 1 && draining > 1 {
+		active = 2 // the others could be kept
 	}
 	if x.Kind == store.KindPack && active > 0 && survives(after, x.Code.K) > 0 && (together-1)*active < len(after) {
 		return nil

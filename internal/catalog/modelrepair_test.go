@@ -115,10 +115,19 @@ func (m *model) repack(c store.Repack) error {
 	for _, moved := range c.Members {
 		members = append(members, moved.Member)
 	}
-	return m.moveInto(c.Extent, members, func(i int, old *store.Content) bool {
-		return len(old.Inline) == 0 && !old.Upload.IsZero() && old.Upload == c.Members[i].From && old.Upload != c.Extent.Upload && old.Refs > 0 &&
+	var from []store.UploadID
+	err := m.moveInto(c.Extent, members, func(i int, old *store.Content) bool {
+		moves := len(old.Inline) == 0 && !old.Upload.IsZero() && old.Upload == c.Members[i].From && old.Upload != c.Extent.Upload && old.Refs > 0 &&
 			old.Size == members[i].Size && old.Code.M <= c.Extent.Code.M
+		if moves {
+			from = append(from, c.Members[i].From)
+		}
+		return moves
 	})
+	for _, id := range from {
+		m.empty(id)
+	}
+	return err
 }
 
 func (m *model) moveInto(x store.Extent, members []store.Member, moves func(i int, old *store.Content) bool) error {

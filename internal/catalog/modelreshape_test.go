@@ -35,7 +35,18 @@ func (m *model) reshape(c store.Reshape) error {
 	if old != nil && old.Size == c.Size && old.Refs > 0 && old.Upload == c.From && old.Upload != u.ID && m.missing(u) == 0 &&
 		(old.Code.M <= first.Code.M || old.Refs == c.Refs) {
 		m.place(store.Content{ID: c.ID, Size: c.Size, Upload: u.ID, Code: first.Code})
+		m.empty(c.From)
 	}
 	m.abandon(u.ID)
 	return nil
+}
+
+// empty takes the mark of an upload away that has no content any more.
+func (m *model) empty(id store.UploadID) {
+	for _, c := range m.contents {
+		if c.Upload == id {
+			return
+		}
+	}
+	delete(m.narrow, id)
 }

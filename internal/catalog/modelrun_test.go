@@ -374,7 +374,7 @@ func (g *gen) record() store.Record {
 
 // class is the sentinel that an error matches.
 func class(err error) error {
-	for _, c := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, catalog.ErrConflict, catalog.ErrExpired, catalog.ErrRetained, catalog.ErrNotEmpty} {
+	for _, c := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid, catalog.ErrConflict, catalog.ErrExpired, catalog.ErrRetained, catalog.ErrNotEmpty, store.ErrTooFew} {
 		if errors.Is(err, c) {
 			return c
 		}

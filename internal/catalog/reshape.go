@@ -29,7 +29,15 @@ func (t *tx) narrow(c *store.Narrow) store.Result {
 	return store.Result{Changed: true}
 }
 
-// unmark takes the mark of an upload away that is dead.
+// empty takes the mark of an upload away that no content lies in any more.
+func (t *tx) empty(id store.UploadID) {
+	for range t.scan(key(tPlace, id), nil) {
+		return
+	}
+	t.unmark(id)
+}
+
+// unmark takes the mark of an upload away.
 func (t *tx) unmark(id store.UploadID) {
 	if _, had := t.get(narrowKey(id)); had {
 		t.del(narrowKey(id))
@@ -59,15 +67,16 @@ func (t *tx) reshape(c *store.Reshape) store.Result {
 		(row.code.M <= first.Code.M || row.refs == c.Refs)
 	if moves {
 		t.place(row, c.ID, c.Size, spot{code: first.Code, upload: u.id})
+		t.empty(c.From)
 	}
 	t.settle(u.id)
 	return store.Result{Changed: moves}
 }
 
 // Narrow implements store.Catalog.
-func (c *Catalog) Narrow(ctx context.Context) iter.Seq2[store.UploadID, error] {
+func (c *Catalog) Narrow(ctx context.Context, after store.UploadID) iter.Seq2[store.UploadID, error] {
 	return stream(ctx, c, func(r *rows, yield func(store.UploadID) bool) error {
-		for row := range r.scan([]byte{tNarrow}, nil) {
+		for row := range r.scan([]byte{tNarrow}, append(narrowKey(after), 0)) {
 			if !yield(store.UploadID(row.Key[1:])) {
 				return nil
 			}

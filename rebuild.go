@@ -47,7 +47,7 @@ func Rebuild(ctx context.Context, opts Options, how RebuildOptions) (rep Rebuild
 		return rep, err
 	}
 	opts = opts.withDefaults()
-	opts.NoCreate, opts.NoRepair, opts.pause, opts.rebuild, opts.still = true, true, 24*time.Hour, true, how.DryRun
+	opts.NoCreate, opts.NoRepair, opts.pause, opts.keepPause, opts.rebuild, opts.still = true, true, 24*time.Hour, -1, true, how.DryRun
 	hs, err := openHomes(&opts)
 	if err != nil {
 		return rep, err
@@ -87,7 +87,15 @@ func (s *Store) rebuild(ctx context.Context, o *Options, how RebuildOptions) (re
 	}
 	rep, err = s.eng.Rebuild(ctx, store.Rebuilding{RebuildOptions: how, FS: durable.OS(), Dir: path.Join(rows.dir, "rows"), Dead: s.forgotten()})
 	rep.LogLost, rep.Disks, rep.Index, rep.Records = p != nil, joined, differ, s.restored
-	return rep, err
+	if err != nil || o.still {
+		return rep, err
+	}
+	// A crash before this leaves the snapshot that the log began with, which no record names:
+	// collection leaves that alone until the keeper has taken another one.
+	if err := s.keeper.secure(ctx); err != nil {
+		s.log.Warn("no snapshot of the rebuilt index is kept yet: the store takes one when it is open", "err", err)
+	}
+	return rep, ctx.Err()
 }
 
 // checkIndex holds the view against one that is made anew from the log, in dir, and makes

@@ -67,9 +67,13 @@ func (s *Store) keep(ctx context.Context, k Kept, r io.Reader) (Kept, error) {
 }
 
 // Drop releases a stream that is kept, and removes its blobs. While a backend is absent
-// they are left to a later collection.
+// they are left to a later collection. In a store that was rebuilt and not accepted it is
+// refused.
 func (s *Store) Drop(ctx context.Context, id UploadID) error {
 	err := s.writable()
+	if err == nil {
+		err = s.unaccepted(ctx)
+	}
 	if err == nil {
 		err = s.commitOne(ctx, Release{id})
 	}

@@ -52,6 +52,7 @@ type rebuildRow struct {
 	Named      int64  `json:"named"`             // names given to them
 	Bytes      int64  `json:"bytes"`             // of what has a name now
 	Incomplete int64  `json:"incomplete"`        // objects
+	Lost       int64  `json:"lost"`              // of them: versions that the log names
 	Dead       int64  `json:"dead"`              // declared dead by the log
 	Logs       int64  `json:"logs"`              // parts of a commit log
 	Stray      int64  `json:"stray"`             // shards of which nothing comes
@@ -97,7 +98,7 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 	if err != nil {
 		return explainOpen(err, places[0], dirs)
 	}
-	row := rebuildRow{"rebuild", r.LogLost, r.Records, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Dead, r.Logs, r.Stray, r.Strange,
+	row := rebuildRow{"rebuild", r.LogLost, r.Records, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Lost, r.Dead, r.Logs, r.Stray, r.Strange,
 		r.Joined, r.Missing, r.Damaged, r.Index, r.Absent, r.Disks, r.Accepted, how.DryRun, exitOK}
 	row.Exit = row.exit()
 	if a.json {
@@ -123,10 +124,10 @@ func identities(dirs []string) *strings.Replacer {
 }
 
 // exit returns the exit code: 4 wins over 5 over 3. Where the log was never lost, what is
-// incomplete was never acknowledged, or is known to nobody.
+// incomplete and has no name was never acknowledged, or is known to nobody.
 func (r *rebuildRow) exit() int {
 	switch {
-	case r.Incomplete > 0 && (r.LogLost || !r.Accepted):
+	case r.Lost > 0, r.Incomplete > 0 && (r.LogLost || !r.Accepted):
 		return exitLost
 	case r.Missing+r.Damaged > 0 || r.Absent > 0:
 		return exitDamaged
@@ -206,6 +207,9 @@ func (a *app) rebuildText(r *rebuildRow) {
 	}
 	if r.Incomplete > 0 {
 		fmt.Fprintf(a.out, "%s not complete\n", plural(r.Incomplete, "file or put is", "files or puts are"))
+	}
+	if r.Lost > 0 {
+		fmt.Fprintf(a.out, "%s of these have their names still, and not enough shards: the log ended before they were purged, or they are lost\n", plural(r.Lost, "version", "versions"))
 	}
 	if r.Disks > 0 {
 		fmt.Fprintf(a.out, "%s %staken in\n", plural(r.Disks, "disk is", "disks are"), would)

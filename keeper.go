@@ -25,7 +25,9 @@ import (
 //     the log begins behind all that are kept,
 //  3. drops the snapshots before the last three, and the segments that the oldest of these
 //     covers,
-//  4. and trims the log of them.
+//  4. trims the log of them,
+//  5. and keeps anew, a few in a pass, what was kept in a narrower code than there is now,
+//     since disks were missing: see narrow.
 //
 // In a store that was rebuilt, nothing is dropped or trimmed before that is accepted.
 //
@@ -46,6 +48,7 @@ type keeper struct {
 	every int          // sealed segments from one snapshot to the next
 	size  atomic.Int64 // bytes of the newest snapshot
 	turn  sync.Mutex   // held over a pass
+	more  atomic.Bool  // the last pass left something to the next
 }
 
 // startKeeper takes over what is kept, and looks after it from then on.
@@ -98,8 +101,10 @@ func (k *keeper) run(pause time.Duration) {
 		}
 		switch err := k.pass(k.s.ctx); {
 		case err == nil:
-			passed = k.s.journal.Last()
-			seen = passed
+			seen = k.s.journal.Last()
+			if passed = seen; k.more.Load() {
+				passed = 0
+			}
 		case k.s.ctx.Err() == nil:
 			k.s.log.Warn("the log is not trimmed for now", "err", err)
 			until = time.Now().Add(keepAgain)
@@ -202,11 +207,18 @@ func (k *keeper) pass(ctx context.Context) error {
 	if err := k.keepSealed(ctx, covered(snaps), segs); err != nil {
 		return err
 	}
-	if k.due(1) || k.lacks(snaps) {
+	narrow, err := k.narrow(ctx, snaps, segs)
+	if err != nil {
+		return err
+	}
+	if k.due(1) || k.lacks(snaps) || narrow.snapshot {
 		if err := k.snapshot(ctx); err != nil {
 			return err
 		}
+	} else if err := k.widen(ctx, narrow.segments); err != nil {
+		return err
 	}
+	k.more.Store(narrow.snapshot || len(narrow.segments) > keepWiden)
 	return k.drop(ctx)
 }
 

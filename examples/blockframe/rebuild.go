@@ -22,18 +22,21 @@ func (a *app) rebuildCommand() *cobra.Command {
 		Long: `Look at the shards of all disks for complete files that the commit log does not
 name, and give them names below lost+found, never over one that is there. Where no
 copy of the log is left (the folders log/ and view/ of all disks are gone), a new log
-is made first: then every file comes back that its shards prove, under the name that
-it was put under. Shards know of no renames, deletions, versions, links, empty
-directories, policies, retentions and holds, nor of files of up to 4 KiB that were
-put in the last minute. Of several contents that had one name each gets a name of its
-own, NAME.put-HEX. Where the log is there, the index is made anew from it if it has to.
+is made first. It goes on from the newest snapshot of the index, and the segments of
+the log behind it, that the disks keep: all is as it was at the end of these. What was
+purged and collected since is named as incomplete. What came later, or all where
+nothing is kept yet, comes back as far as shards prove it, under the name that it was
+put under. Shards know of no renames, deletions, versions, links, empty directories,
+policies, retentions and holds, nor of files of up to 4 KiB that were put in the last
+minute. Of several contents that had one name each gets a name of its own,
+NAME.put-HEX. Where the log is there, the index is made anew from it if it has to.
 
 No shard is changed. gc removes nothing from then on, until rebuild --accept says that
 what was found, and what was not, is as it has to be.
 
 Exit codes: 0 there was nothing to do, 3 all that was found has a name now, 4 the log
-was lost, and some files are incomplete (they are named, with what is missing),
-5 shards or disks are missing, and nothing is lost.`,
+was lost, and some files are incomplete, or files that have a name cannot be read (they
+are named, with what is missing), 5 shards or disks are missing, and nothing is lost.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.rebuild(cmd.Context(), how) },
 	}

@@ -25,7 +25,7 @@ func (s *Store) Scrub(ctx context.Context, opts ScrubOptions) (ScrubReport, erro
 // scrubLog adds what is wrong with the log to a report.
 func (s *Store) scrubLog(ctx context.Context, rep *store.LogReport) error {
 	v, err := s.journal.Verify(ctx)
-	rep.Bytes, rep.Left = v.Bytes, int64(v.Bad)
+	rep.Bytes, rep.Left, rep.Repaired = v.Bytes, int64(v.Bad), s.owedLogRepairs()
 	for i := range v.Lost {
 		rep.Lost = append(rep.Lost, &v.Lost[i])
 	}

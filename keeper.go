@@ -21,10 +21,15 @@ import (
 // history of the store. One pass of the keeper
 //
 //  1. keeps each sealed segment that the oldest of three snapshots does not cover,
-//  2. takes a snapshot when the log has grown by some segments since the last one,
+//  2. takes a snapshot when the log has grown by some segments since the last one, or when
+//     the log begins behind all that are kept,
 //  3. drops the snapshots before the last three, and the segments that the oldest of these
 //     covers,
-//  4. and trims the log of them.
+//  4. trims the log of them,
+//  5. and keeps anew, a few in a pass, what was kept in a narrower code than there is now,
+//     since disks were missing: see narrow.
+//
+// In a store that was rebuilt, nothing is dropped or trimmed before that is accepted.
 //
 // Each step has a commit point of its own: the records Keep and Release, and the mark of
 // the trim. A crash anywhere leaves steps to do, and the next pass does them.
@@ -39,14 +44,16 @@ const (
 // keeper keeps segments and snapshots of a store.
 type keeper struct {
 	s     *Store
+	calm  bool         // of a rebuild: nothing is done at Close
 	every int          // sealed segments from one snapshot to the next
 	size  atomic.Int64 // bytes of the newest snapshot
 	turn  sync.Mutex   // held over a pass
+	more  atomic.Bool  // the last pass left something to the next
 }
 
 // startKeeper takes over what is kept, and looks after it from then on.
 func (s *Store) startKeeper(ctx context.Context, o *Options) error {
-	s.keeper = &keeper{s: s, every: cmp.Or(o.snapshotEvery, keepSegments)}
+	s.keeper = &keeper{s: s, calm: o.rebuild, every: cmp.Or(o.snapshotEvery, keepSegments)}
 	if s.journal.ReadOnly() != nil {
 		return nil
 	}
@@ -54,7 +61,7 @@ func (s *Store) startKeeper(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	if len(snaps) > 0 {
+	if len(snaps) > 0 && !s.keeper.lacks(snaps) {
 		s.journal.SetSnapshot(journal.Snapshot{ID: snaps[0].ID, Index: snaps[0].Last})
 		s.keeper.size.Store(snaps[0].Size)
 	}
@@ -94,8 +101,10 @@ func (k *keeper) run(pause time.Duration) {
 		}
 		switch err := k.pass(k.s.ctx); {
 		case err == nil:
-			passed = k.s.journal.Last()
-			seen = passed
+			seen = k.s.journal.Last()
+			if passed = seen; k.more.Load() {
+				passed = 0
+			}
 		case k.s.ctx.Err() == nil:
 			k.s.log.Warn("the log is not trimmed for now", "err", err)
 			until = time.Now().Add(keepAgain)
@@ -106,7 +115,7 @@ func (k *keeper) run(pause time.Duration) {
 // last ends what is overdue: a program that opens a store for moments only would never come
 // to it.
 func (k *keeper) last() {
-	if k == nil || !k.due(2) {
+	if k == nil || k.calm || !k.due(2) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepAtEnd)
@@ -147,6 +156,35 @@ func (k *keeper) list(ctx context.Context) (snaps, segs []store.Kept, err error)
 	return snaps, segs, err
 }
 
+// lacks reports whether the log begins behind all snapshots that are kept, given these. So
+// it is after a rebuild: the record that the one is kept which it began with came after it,
+// and was lost.
+func (k *keeper) lacks(snaps []store.Kept) bool {
+	first := k.s.journal.First()
+	return first > 1 && (len(snaps) == 0 || snaps[0].Last < first-1)
+}
+
+// lacksSnapshot is lacks, of what is kept now.
+func (s *Store) lacksSnapshot(ctx context.Context) (bool, error) {
+	k := &keeper{s: s}
+	snaps, _, err := k.list(ctx)
+	return err == nil && k.lacks(snaps), err
+}
+
+// secure takes a snapshot if the log begins behind all that are kept.
+func (k *keeper) secure(ctx context.Context) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if k.s.journal.ReadOnly() != nil || k.s.scratch != nil {
+		return nil
+	}
+	lacks, err := k.s.lacksSnapshot(ctx)
+	if err != nil || !lacks {
+		return err
+	}
+	return k.snapshot(ctx)
+}
+
 // covered returns the record up to which nothing needs the log any more, given the snapshots.
 func covered(snaps []store.Kept) uint64 {
 	if len(snaps) < keepSnapshots {
@@ -169,11 +207,18 @@ func (k *keeper) pass(ctx context.Context) error {
 	if err := k.keepSealed(ctx, covered(snaps), segs); err != nil {
 		return err
 	}
-	if k.due(1) {
+	narrow, err := k.narrow(ctx, snaps, segs)
+	if err != nil {
+		return err
+	}
+	if k.due(1) || k.lacks(snaps) || narrow.snapshot {
 		if err := k.snapshot(ctx); err != nil {
 			return err
 		}
+	} else if err := k.widen(ctx, narrow.segments); err != nil {
+		return err
 	}
+	k.more.Store(narrow.snapshot || len(narrow.segments) > keepWiden)
 	return k.drop(ctx)
 }
 
@@ -232,6 +277,9 @@ func (k *keeper) keep(ctx context.Context, kept store.Kept, write func(io.Writer
 func (k *keeper) drop(ctx context.Context) error {
 	snaps, segs, err := k.list(ctx)
 	if err != nil || len(snaps) < keepSnapshots {
+		return err
+	}
+	if mark, err := k.s.cat.State(ctx, store.StateRebuilt); err != nil || string(mark) == store.Unaccepted {
 		return err
 	}
 	upTo := covered(snaps)

@@ -45,6 +45,14 @@ func (s *Store) countLogRepairs() {
 	s.logRepairs.seen = n
 }
 
+// owedLogRepairs returns how many have not been reported yet, and leaves it so.
+func (s *Store) owedLogRepairs() int64 {
+	s.logRepairs.mu.Lock()
+	defer s.logRepairs.mu.Unlock()
+	s.countLogRepairs()
+	return s.logRepairs.owed
+}
+
 // saveLogRepairs counts what the journal has repaired since, and puts what is owed into
 // the catalog. A store that takes no changes goes on without: it has repaired nothing
 // either, but for what it found before. A crash before it loses the news, no more.

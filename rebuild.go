@@ -27,8 +27,10 @@ import (
 //
 // Where no copy of the log is left, nor of its view, it makes a new log. That goes on
 // from the newest snapshot of the index, and the segments of the old log behind it, that
-// the disks keep: names, versions, directories, policies and holds are as they were at
-// the end of these. The rest is what the shards alone prove, with any disks missing as
+// the disks keep, or without a snapshot from the first segment: names, versions,
+// directories, policies and holds are as they were at the end of these. What was purged
+// and collected since is reported as incomplete, by its name. A snapshot of what was made
+// is kept. The rest is what the shards alone prove, with any disks missing as
 // long as enough shards are left of an object: each gets the name that it was put under, below lost+found, with mode,
 // owner, times and extended attributes. Shards do not know of directories without
 // objects, symbolic links, renames, deletions, versions, policies, retentions and holds,
@@ -37,7 +39,7 @@ import (
 // NAME.put-HEX: nothing tells which came last. Directories that are given and not there
 // count as disks that are absent; one that comes back later is taken in by the next Rebuild.
 //
-// Everything goes below lost+found, and never over a name that is there. What is not
+// What is adopted goes below lost+found, and never over a name that is there. What is not
 // complete is reported with what is missing. Blobs are not touched, and Collect removes
 // nothing until a Rebuild with Accept. A crash leaves a store as it was, or one that
 // serves what was restored so far: Rebuild then does the rest, and once more changes
@@ -47,7 +49,7 @@ func Rebuild(ctx context.Context, opts Options, how RebuildOptions) (rep Rebuild
 		return rep, err
 	}
 	opts = opts.withDefaults()
-	opts.NoCreate, opts.NoRepair, opts.pause, opts.rebuild, opts.still = true, true, 24*time.Hour, true, how.DryRun
+	opts.NoCreate, opts.NoRepair, opts.pause, opts.keepPause, opts.rebuild, opts.still = true, true, 24*time.Hour, -1, true, how.DryRun
 	hs, err := openHomes(&opts)
 	if err != nil {
 		return rep, err
@@ -87,7 +89,15 @@ func (s *Store) rebuild(ctx context.Context, o *Options, how RebuildOptions) (re
 	}
 	rep, err = s.eng.Rebuild(ctx, store.Rebuilding{RebuildOptions: how, FS: durable.OS(), Dir: path.Join(rows.dir, "rows"), Dead: s.forgotten()})
 	rep.LogLost, rep.Disks, rep.Index, rep.Records = p != nil, joined, differ, s.restored
-	return rep, err
+	if err != nil || o.still {
+		return rep, err
+	}
+	// A crash before this leaves the snapshot that the log began with, which no record names:
+	// collection leaves that alone until the keeper has taken another one.
+	if err := s.keeper.secure(ctx); err != nil {
+		s.log.Warn("no snapshot of the rebuilt index is kept yet: the store takes one when it is open", "err", err)
+	}
+	return rep, ctx.Err()
 }
 
 // checkIndex holds the view against one that is made anew from the log, in dir, and makes
@@ -127,9 +137,9 @@ func (s *Store) toRebuild(o *Options) (*plan, error) {
 		return nil, nil
 	}
 	for _, h := range hs.list {
-		// It would know more than all shards, but for what it lacks nobody knows.
+		// It would know more than what is kept of it, but for what it lacks nobody knows.
 		if left, err := hs.fs.List(h.at(viewName)); err == nil && len(left) > 0 {
-			return nil, fmt.Errorf("rebuild: %w: no copy of the log is left, but %s is, made from it: bring back a copy of the log; or move %s away, and all names that shards do not know are lost",
+			return nil, fmt.Errorf("rebuild: %w: no copy of the log is left, but %s is, made from it: bring back a copy of the log; or move %s away: then a rebuild goes on from the newest snapshot of it, and the segments of the log behind, that the disks keep, and what came later has the names that its shards know, below lost+found",
 				fs.ErrExist, h.at(viewName), h.at(viewName))
 		}
 	}

@@ -1,9 +1,11 @@
 package blockframe
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 
 	"github.com/blockframe/blockframe/internal/journal"
@@ -11,7 +13,8 @@ import (
 )
 
 // salvage is what the disks keep of a log of which no copy is left: the newest snapshot of
-// the index that can be read, and the segments that go on from it.
+// the index that can be read, and the segments that go on from it. Where there is no
+// snapshot yet, they go on from the first record.
 type salvage struct {
 	snap *store.KeptStream  // nil: none
 	segs []store.KeptStream // those kept last come first
@@ -80,14 +83,18 @@ func (l *salvage) begin(o *journal.Options) {
 // those have lower numbers, and were kept in earlier epochs (see foundAgain).
 func (l *salvage) replay(ctx context.Context, s *Store) error {
 	number := uint64(0)
-	for l.snap != nil {
+	epoch, ok, err := l.from(ctx, s)
+	if err != nil || !ok {
+		return err
+	}
+	for {
 		before := s.journal.Last()
 		if before == 0 {
 			before = s.journal.First() - 1
 		}
 		s.restored = before
 		i := slices.IndexFunc(l.segs, func(k store.KeptStream) bool {
-			return k.First <= before+1 && before+1 <= k.Last && k.Number > number && k.Epoch() >= l.snap.Epoch()
+			return k.First <= before+1 && before+1 <= k.Last && k.Number > number && k.Epoch() >= epoch
 		})
 		if i < 0 {
 			return nil
@@ -101,7 +108,60 @@ func (l *salvage) replay(ctx context.Context, s *Store) error {
 			l.segs = slices.Delete(l.segs, i, i+1) // another one may have them
 		}
 	}
-	return nil
+}
+
+// from reports whether the new log can go on from something, and the epoch from which on
+// segments are of the same log. Without a snapshot there must be a segment with the first
+// record; one that was kept anew since is of a later epoch than those behind it, by less than
+// there is between two logs.
+func (l *salvage) from(ctx context.Context, s *Store) (epoch uint64, ok bool, err error) {
+	if l.snap != nil {
+		return l.snap.Epoch(), true, nil
+	}
+	for i := range l.segs {
+		k := &l.segs[i]
+		if k.First != 1 {
+			continue
+		}
+		if ok, err = s.beganWith(ctx, k); err != nil || ok {
+			return k.Epoch() - min(k.Epoch(), lifeEpochs/2), ok, err
+		}
+	}
+	return 0, false, nil
+}
+
+// beganWith reports whether the first record of a segment can be read, and is that of the
+// new log, if it has one already. It has one of its own after a crash, where nothing
+// was found before.
+func (s *Store) beganWith(ctx context.Context, seg *store.KeptStream) (bool, error) {
+	first, err := firstOf(ctx, s.homes.storeID(), seg)
+	if err != nil {
+		s.log.Warn("a kept segment of the log cannot be read", "first", seg.First, "last", seg.Last, "err", err)
+		return false, ctx.Err()
+	}
+	if s.journal.Last() == 0 {
+		return true, nil
+	}
+	next, stop := iter.Pull2(s.journal.Records(1))
+	defer stop()
+	rec, err, _ := next()
+	return err == nil && bytes.Equal(rec.Data, first), err
+}
+
+// firstOf returns the first record of a segment.
+func firstOf(ctx context.Context, id [16]byte, seg *store.KeptStream) ([]byte, error) {
+	rd, err := seg.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer rd.Close()
+	next, stop := iter.Pull2(journal.Import(id, rd))
+	defer stop()
+	rec, err, ok := next()
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: it has no record", store.ErrCorrupt)
+	}
+	return bytes.Clone(rec.Data), err
 }
 
 // replayBytes is about how much of a segment is appended at a time.

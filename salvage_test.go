@@ -61,6 +61,21 @@ func (r *keepRig) checkAt(list []moment, record uint64) {
 	}
 }
 
+// names returns what is in the store, but for lost+found.
+func (r *keepRig) names() map[string][]byte {
+	r.t.Helper()
+	names := map[string][]byte{}
+	for o, err := range r.st.List(r.t.Context(), "", blockframe.ListOptions{}) {
+		require.NoError(r.t, err)
+		if o.Mode.IsRegular() && !strings.HasPrefix(o.Name, "lost+found/") {
+			b, err := readAll(r.t.Context(), r.st, o.Name, 0)
+			require.NoError(r.t, err)
+			names[o.Name] = append([]byte{}, b...)
+		}
+	}
+	return names
+}
+
 // Every copy of the log and of its view is lost, and as many disks as may be: names come
 // back as they were at the end of the last segment that is kept, from the newest snapshot
 // and the segments behind it, in their places; what came later is below lost+found. The
@@ -98,15 +113,7 @@ func TestRebuildFromKept(t *testing.T) {
 					i++
 				}
 				list = list[:i] // what came later is no history any more
-				r.want = map[string][]byte{}
-				for o, err := range r.st.List(t.Context(), "", blockframe.ListOptions{}) {
-					require.NoError(t, err)
-					if o.Mode.IsRegular() && !strings.HasPrefix(o.Name, "lost+found/") {
-						b, err := readAll(t.Context(), r.st, o.Name, 0)
-						require.NoError(t, err)
-						r.want[o.Name] = append([]byte{}, b...)
-					}
-				}
+				r.want = r.names()
 			}
 			_, err := r.st.Scrub(t.Context(), blockframe.ScrubOptions{Deep: true, Repair: true})
 			require.NoError(t, err)

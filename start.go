@@ -223,7 +223,7 @@ func (s *Store) run(ctx context.Context, o *Options) (err error) {
 		PackAfter: o.pause, Paths: map[BackendID]string{}, Upkeep: o.Upkeep, ScrubLog: func(ctx context.Context) (rep store.LogReport, err error) {
 			err = s.scrubLog(ctx, &rep)
 			return rep, err
-		}}
+		}, NeedsKept: s.lacksSnapshot}
 	for _, d := range s.disks.all() {
 		if d.path != "" {
 			opts.Paths[d.id] = d.path

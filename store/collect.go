@@ -62,7 +62,13 @@ func (s *Store) Collect(ctx context.Context, opts CollectOptions) (rep CollectRe
 		return rep, nil
 	}
 	c := &collection{s: s, opts: opts, rep: &rep}
-	if err := c.findUnclaimed(ctx); err != nil {
+	if s.opts.NeedsKept != nil {
+		c.needsKept, err = s.opts.NeedsKept(ctx)
+	}
+	if err == nil {
+		err = c.findUnclaimed(ctx)
+	}
+	if err != nil {
 		return rep, fmt.Errorf("collect: %w", err)
 	}
 	// Orphans come first: those of an upload that is forgotten in the same collection
@@ -84,6 +90,13 @@ type collection struct {
 	opts CollectOptions
 	rep  *CollectReport
 	kept unclaimed
+
+	needsKept bool // the commit log depends on streams that no record names
+}
+
+// needs reports whether an upload may be one that the commit log depends on.
+func (c *collection) needs(id UploadID) bool {
+	return c.needsKept && (id.looksKept(KindSegment) || id.looksKept(KindSnapshot))
 }
 
 // allPresent returns why a sweep must wait.
@@ -109,7 +122,7 @@ func (c *collection) uploads(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if u.State == UploadLive || u.State == UploadOpen && u.Epoch >= s.epoch || s.pins.has(u.ID) {
+		if u.State == UploadLive || u.State == UploadOpen && u.Epoch >= s.epoch || s.pins.has(u.ID) || c.needs(u.ID) {
 			continue
 		}
 		if s.stale(&u) && !opts.Unclaimed && (c.kept.uploads[u.ID] || c.kept.full) {

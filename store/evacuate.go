@@ -55,7 +55,7 @@ func (v *evacuation) run(ctx context.Context) error {
 	}
 	for {
 		before := v.rep.Shards
-		v.rep.Left, v.rep.Errs = 0, nil
+		v.rep.Left, v.rep.Lost, v.rep.Errs = 0, 0, nil
 		if err := v.extents(ctx, v.holds, func(ctx context.Context, id ExtentID) error { return v.extent(ctx, id, choose) }); err != nil {
 			return err
 		}
@@ -99,6 +99,7 @@ func (v *evacuation) extent(ctx context.Context, id ExtentID, choose chooser) er
 		return err
 	}
 	defer unlock()
+	lost := false
 	for i := 0; ; i++ {
 		e, err := v.s.current(ctx, id)
 		if isAbsent(err) || err == nil && i >= len(e.Shards) {
@@ -118,10 +119,38 @@ func (v *evacuation) extent(ctx context.Context, id ExtentID, choose chooser) er
 			return nil
 		}
 		v.moved(&e, i, n, err)
+		if err != nil && !lost {
+			lost = v.lost(ctx, &e)
+		}
 		if err != nil && fatal(err) {
 			return err
 		}
 	}
+}
+
+// lost reports whether an extent has too few shards left anywhere, and counts it. Those that
+// do not answer, or are on backends that are absent, count as there.
+func (v *evacuation) lost(ctx context.Context, e *Extent) bool {
+	there := 0
+	for i, sh := range e.Shards {
+		if sh.Missing || !v.s.registeredNow(sh.Backend) {
+			continue
+		}
+		l, err := v.s.lookAt(ctx, e, i)
+		if err == nil {
+			l.close()
+		}
+		if !isAbsent(err) {
+			there++
+		}
+	}
+	if there >= e.Code.K || v.s.over(ctx) != nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.rep.Lost++
+	return true
 }
 
 // shard moves one shard.

@@ -66,10 +66,24 @@ func (s *Store) keep(ctx context.Context, k Kept, r io.Reader) (Kept, error) {
 	return k, err
 }
 
+// KeptNarrow reports whether a stream that is kept can lose fewer shards than one that is
+// kept now: backends were missing.
+func (s *Store) KeptNarrow(ctx context.Context, id UploadID) (bool, error) {
+	e, err := s.cat.ExtentAt(ctx, id, 0)
+	if err != nil {
+		return false, passAbsent(err)
+	}
+	return e.Code.M < s.code(ctx, Choose(s.opts.Policies(), "", -1)).M, nil
+}
+
 // Drop releases a stream that is kept, and removes its blobs. While a backend is absent
-// they are left to a later collection.
+// they are left to a later collection. In a store that was rebuilt and not accepted it is
+// refused.
 func (s *Store) Drop(ctx context.Context, id UploadID) error {
 	err := s.writable()
+	if err == nil {
+		err = s.unaccepted(ctx)
+	}
 	if err == nil {
 		err = s.commitOne(ctx, Release{id})
 	}

@@ -41,6 +41,7 @@ type MoveReport struct {
 	Bytes        int64   // of their blocks
 	Computed     int64   // blocks that were computed, since they could not be read
 	Left         int64   // shards that stay where they are
+	Lost         int64   // extents of these that cannot be read: too few of their shards are left anywhere
 	Errs         []error // why, at most 100 of them
 }
 

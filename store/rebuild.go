@@ -60,14 +60,15 @@ type RebuildReport struct {
 	Objects    int64  // complete, that no record named
 	Named      int64  // names given for them; the others are there already, with the same bytes
 	Bytes      int64  // of content that was named
-	Incomplete int64
-	Dead       int64 // acts of putting that the log declared dead, and whose blobs are there
-	Logs       int64 // parts of a commit log, or of its snapshots
-	Stray      int64 // blobs of which nothing comes
-	Strange    int64 // files on disks that are none of ours: left alone
-	Joined     int64 // shards that records called missing, or of another generation, and are there
-	Missing    int64 // shards of what was adopted that are not there: queued for repair
-	Damaged    int64 // shards of what was adopted whose trailer is bad: queued for repair
+	Incomplete int64  // that cannot be read: objects that no record named, and Lost
+	Lost       int64  // versions that records name, and too few shards are there of
+	Dead       int64  // acts of putting that the log declared dead, and whose blobs are there
+	Logs       int64  // parts of a commit log, or of its snapshots
+	Stray      int64  // blobs of which nothing comes
+	Strange    int64  // files on disks that are none of ours: left alone
+	Joined     int64  // shards that records called missing, or of another generation, and are there
+	Missing    int64  // shards of what was adopted that are not there: queued for repair
+	Damaged    int64  // shards of what was adopted whose trailer is bad: queued for repair
 
 	Index    int64 // rows of the index that were not what the log makes: it was made anew (a dry run does not look)
 	Absent   int   // disks that are registered, and not there
@@ -95,6 +96,7 @@ type Rebuilding struct {
 // The steps: all blobs are looked at, and nothing is changed; then the epoch is raised,
 // and the store is marked as not accepted, which ends collection; then each upload is
 // adopted: its extents are recorded, its objects named; at last the adoptions are ended.
+// Until that is accepted, what the records name and no disk has is looked for.
 // A crash after any record leaves a store that serves what was adopted so far, and the
 // next run does the rest: uploads whose adoption has not ended are found again.
 func (s *Store) Rebuild(ctx context.Context, opts Rebuilding) (rep RebuildReport, err error) {
@@ -113,7 +115,7 @@ func (s *Store) Rebuild(ctx context.Context, opts Rebuilding) (rep RebuildReport
 	}
 	defer db.Close()
 	r := &rebuild{s: s, opts: opts, db: db, rep: &rep}
-	for _, step := range []func(context.Context) error{r.noteDead, r.scan, r.join, r.prove, r.adopt, r.accept} {
+	for _, step := range []func(context.Context) error{r.noteDead, r.scan, r.join, r.prove, r.adopt, r.lost, r.accept} {
 		if err := step(ctx); err != nil {
 			return rep, fmt.Errorf("rebuild: %w", err)
 		}

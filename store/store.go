@@ -42,6 +42,11 @@ type Options struct {
 	// that too. Nil: nobody does.
 	ScrubLog func(ctx context.Context) (LogReport, error)
 
+	// NeedsKept is called by each collection: whether the commit log depends on streams
+	// that are kept, as Keep does, and that no record names any more. They are left alone
+	// then. Nil: it never does.
+	NeedsKept func(ctx context.Context) (bool, error)
+
 	Events Events
 	Logger *slog.Logger // nil: silent
 }

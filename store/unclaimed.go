@@ -72,8 +72,11 @@ func (c *collection) claim(ctx context.Context, d *disk, k parsedKey, key Backen
 }
 
 // keeps reports whether an orphan is to be left alone for what others of its upload
-// prove.
+// prove, or for the commit log.
 func (c *collection) keeps(ctx context.Context, k parsedKey) (bool, error) {
+	if c.needs(k.upload) {
+		return true, nil
+	}
 	if c.opts.Unclaimed || !c.kept.full {
 		return !c.opts.Unclaimed && c.kept.uploads[k.upload], nil
 	}

@@ -171,18 +171,26 @@ func TestLogDamage(t *testing.T) {
 	list, err := filepath.Glob(filepath.Join(dirs[1], "log", "*.log"))
 	require.NoError(t, err)
 	require.Len(t, list, 1)
-	f, err := os.OpenFile(list[0], os.O_RDWR, 0)
-	require.NoError(t, err)
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, 8192+115)
-	require.NoError(t, err)
-	b[0] ^= 1
-	_, err = f.WriteAt(b, 8192+115)
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
+	damage := func() {
+		f, err := os.OpenFile(list[0], os.O_RDWR, 0)
+		require.NoError(t, err)
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, 8192+115)
+		require.NoError(t, err)
+		b[0] ^= 1
+		_, err = f.WriteAt(b, 8192+115)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	damage()
 	require.Contains(t, cli(t, "--store", home, "ls").err, "log repaired from another copy")
 	require.Contains(t, exits(t, exitRepaired, "--store", home, "scrub").out, "repaired: 1 damaged place in a copy of the commit log")
 	require.Contains(t, ok(t, "--store", home, "scrub"), "clean")
+	damage()
+	exits(t, exitRepaired, "--store", home, "scrub", "--deep")
+	require.Regexp(t, "deep scrub: .* 0 ranges lost\n  commit log: 1 place made whole from another copy", ok(t, "--store", home, "scrub", "--status"))
+	ok(t, "--store", home, "scrub", "--deep")
+	require.Regexp(t, "deep scrub: .* clean\n", ok(t, "--store", home, "scrub", "--status"))
 }
 
 // A disk that is gone is damage left, not loss: everything is still readable.

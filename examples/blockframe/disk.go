@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -84,10 +85,17 @@ func (a *app) diskRemoveCommand() *cobra.Command {
 		Short: "Take a disk off the store that is drained, or lost",
 		Long: `Take a disk off the store that was drained. With --lost, give up one that does
 not come back, with all it holds: that is made anew on the others, as far as there
-are disks to take it. What is on the disk is left as it is, and never used again.`,
+are disks to take it. What is on the disk is left as it is, and never used again.
+One that is there and well is refused: drain it.
+
+Exit codes of --lost: 0 all is whole again, 4 some data is lost for good, which scrub
+--deep names, 5 nothing is lost, and some is missing for want of disks to take it.`,
 		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.onDisk(cmd.Context(), args[0], func(st *blockframe.Store, d blockframe.Disk) error {
+				if lost && d.Err == nil && slices.Contains([]blockframe.DiskState{blockframe.DiskActive, blockframe.DiskFull, blockframe.DiskDraining}, d.State) {
+					return fmt.Errorf("%s is there, and well: disk drain moves what it holds to the others, and then disk remove takes it off; --lost is for one that is absent or failing", diskName(d))
+				}
 				o := opts()
 				defer a.showMove("rebuild", &o).done()
 				rep, err := st.RemoveDisk(cmd.Context(), d.ID, blockframe.RemoveOptions{Lost: lost, Move: o})
@@ -97,11 +105,7 @@ are disks to take it. What is on the disk is left as it is, and never used again
 				if !lost {
 					return a.tell(fmt.Sprintf("removed %s", diskName(d)))
 				}
-				if err := a.tellMove(rep, false, nil); err != nil || rep.Left == 0 {
-					return err
-				}
-				a.remark("%d shards stay missing: %v", rep.Left, err)
-				return status(exitDamaged)
+				return a.tellLost(rep, err)
 			})
 		},
 	}
@@ -181,12 +185,33 @@ type moveRow struct {
 	Bytes    int64 `json:"bytes"`    // of them
 	Computed int64 `json:"computed"` // blocks, since they could not be read
 	Left     int64 `json:"left"`     // shards that stay where they are, or missing
+	Lost     int64 `json:"lost"`     // extents of these that are lost for good
 	DryRun   bool  `json:"dry_run,omitempty"`
+}
+
+// tellLost prints what became of what a lost disk held; err is why some stays missing.
+func (a *app) tellLost(rep blockframe.MoveReport, err error) error {
+	if a.json {
+		if err := a.tellMove(rep, false, nil); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(a.out, "computed %s, %s, from others\n", plural(rep.Shards, "shard", "shards"), human(rep.Bytes))
+	}
+	switch {
+	case rep.Lost > 0:
+		a.remark("%s lost for good, of %d shards that stay missing: scrub --deep names the files: %v", plural(rep.Lost, "extent is", "extents are"), rep.Left, err)
+		return status(exitLost)
+	case rep.Left > 0:
+		a.remark("%d shards stay missing: %v", rep.Left, err)
+		return status(exitDamaged)
+	}
+	return nil
 }
 
 // tellMove prints it; err is why some stays where it is.
 func (a *app) tellMove(rep blockframe.MoveReport, dry bool, err error) error {
-	row := moveRow{Shards: rep.Shards, Bytes: rep.Bytes, Computed: rep.Computed, Left: rep.Left, DryRun: dry}
+	row := moveRow{Shards: rep.Shards, Bytes: rep.Bytes, Computed: rep.Computed, Left: rep.Left, Lost: rep.Lost, DryRun: dry}
 	if a.json {
 		return errors.Join(writeJSON(a.out, row), err)
 	}

@@ -93,7 +93,9 @@ func TestDisk(t *testing.T) {
 	whole(second)
 
 	// Two go, of which the second leaves too few.
-	ok(t, "--store", home, "disk", "remove", "--lost", second)
+	require.Contains(t, exits(t, exitError, "--store", home, "disk", "remove", "--lost", second).err, "drain")
+	require.NoError(t, os.RemoveAll(second))
+	require.Contains(t, ok(t, "--store", home, "disk", "remove", "--lost", second), "computed")
 	whole(home)
 	require.NoError(t, os.RemoveAll(extra))
 	r := exits(t, exitDamaged, "--store", home, "disk", "remove", "--lost", extra)

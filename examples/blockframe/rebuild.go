@@ -22,18 +22,21 @@ func (a *app) rebuildCommand() *cobra.Command {
 		Long: `Look at the shards of all disks for complete files that the commit log does not
 name, and give them names below lost+found, never over one that is there. Where no
 copy of the log is left (the folders log/ and view/ of all disks are gone), a new log
-is made first: then every file comes back that its shards prove, under the name that
-it was put under. Shards know of no renames, deletions, versions, links, empty
-directories, policies, retentions and holds, nor of files of up to 4 KiB that were
-put in the last minute. Of several contents that had one name each gets a name of its
-own, NAME.put-HEX. Where the log is there, the index is made anew from it if it has to.
+is made first. It goes on from the newest snapshot of the index, and the segments of
+the log behind it, that the disks keep: all is as it was at the end of these. What was
+purged and collected since is named as incomplete. What came later, or all where
+nothing is kept yet, comes back as far as shards prove it, under the name that it was
+put under. Shards know of no renames, deletions, versions, links, empty directories,
+policies, retentions and holds, nor of files of up to 4 KiB that were put in the last
+minute. Of several contents that had one name each gets a name of its own,
+NAME.put-HEX. Where the log is there, the index is made anew from it if it has to.
 
 No shard is changed. gc removes nothing from then on, until rebuild --accept says that
 what was found, and what was not, is as it has to be.
 
 Exit codes: 0 there was nothing to do, 3 all that was found has a name now, 4 the log
-was lost, and some files are incomplete (they are named, with what is missing),
-5 shards or disks are missing, and nothing is lost.`,
+was lost, and some files are incomplete, or files that have a name cannot be read (they
+are named, with what is missing), 5 shards or disks are missing, and nothing is lost.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.rebuild(cmd.Context(), how) },
 	}
@@ -52,6 +55,7 @@ type rebuildRow struct {
 	Named      int64  `json:"named"`             // names given to them
 	Bytes      int64  `json:"bytes"`             // of what has a name now
 	Incomplete int64  `json:"incomplete"`        // objects
+	Lost       int64  `json:"lost"`              // of them: versions that the log names
 	Dead       int64  `json:"dead"`              // declared dead by the log
 	Logs       int64  `json:"logs"`              // parts of a commit log
 	Stray      int64  `json:"stray"`             // shards of which nothing comes
@@ -97,7 +101,7 @@ func (a *app) rebuild(ctx context.Context, how blockframe.RebuildOptions) error 
 	if err != nil {
 		return explainOpen(err, places[0], dirs)
 	}
-	row := rebuildRow{"rebuild", r.LogLost, r.Records, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Dead, r.Logs, r.Stray, r.Strange,
+	row := rebuildRow{"rebuild", r.LogLost, r.Records, r.Blobs, r.Objects, r.Named, r.Bytes, r.Incomplete, r.Lost, r.Dead, r.Logs, r.Stray, r.Strange,
 		r.Joined, r.Missing, r.Damaged, r.Index, r.Absent, r.Disks, r.Accepted, how.DryRun, exitOK}
 	row.Exit = row.exit()
 	if a.json {
@@ -123,10 +127,10 @@ func identities(dirs []string) *strings.Replacer {
 }
 
 // exit returns the exit code: 4 wins over 5 over 3. Where the log was never lost, what is
-// incomplete was never acknowledged, or is known to nobody.
+// incomplete and has no name was never acknowledged, or is known to nobody.
 func (r *rebuildRow) exit() int {
 	switch {
-	case r.Incomplete > 0 && (r.LogLost || !r.Accepted):
+	case r.Lost > 0, r.Incomplete > 0 && (r.LogLost || !r.Accepted):
 		return exitLost
 	case r.Missing+r.Damaged > 0 || r.Absent > 0:
 		return exitDamaged
@@ -206,6 +210,9 @@ func (a *app) rebuildText(r *rebuildRow) {
 	}
 	if r.Incomplete > 0 {
 		fmt.Fprintf(a.out, "%s not complete\n", plural(r.Incomplete, "file or put is", "files or puts are"))
+	}
+	if r.Lost > 0 {
+		fmt.Fprintf(a.out, "%s of these have their names still, and not enough shards: the log ended before they were purged, or they are lost\n", plural(r.Lost, "version", "versions"))
 	}
 	if r.Disks > 0 {
 		fmt.Fprintf(a.out, "%s %staken in\n", plural(r.Disks, "disk is", "disks are"), would)

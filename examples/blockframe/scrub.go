@@ -153,6 +153,28 @@ type logRow struct {
 	Lost     []string `json:"lost,omitempty"`
 }
 
+func newLogRow(r *blockframe.ScrubReport) logRow {
+	row := logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}
+	for _, err := range r.Log.Lost {
+		row.Lost = append(row.Lost, err.Error())
+	}
+	return row
+}
+
+// text tells it, by lines: none where nothing was found.
+func (l *logRow) text() (list []string) {
+	if l.Repaired > 0 {
+		list = append(list, fmt.Sprintf("commit log: %s made whole from another copy", plural(l.Repaired, "place", "places")))
+	}
+	if l.Left > 0 {
+		list = append(list, fmt.Sprintf("commit log: %s left bad", plural(l.Left, "segment", "segments")))
+	}
+	for _, err := range l.Lost {
+		list = append(list, "commit log: no copy is good: "+oneLine(err))
+	}
+	return list
+}
+
 // diskRow is a disk that is not well.
 type diskRow struct {
 	ID    string `json:"id"`
@@ -164,15 +186,9 @@ func newScrubRow(r *blockframe.ScrubReport, readOnly error) *scrubRow {
 	lost := mergeLost(r.Lost)
 	row := &scrubRow{Type: "scrub", lost: lost, Deep: r.Deep, Extents: r.Extents, Shards: r.Blobs, Contents: r.Contents, Bytes: r.Bytes,
 		Damaged: r.Damaged, Blocks: r.Blocks, Repaired: r.Repaired, Left: r.Left, Absent: r.Absent, Lost: int64(len(lost)) + r.LostMore,
-		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: logRow{Bytes: r.Log.Bytes, Repaired: r.Log.Repaired, Left: r.Log.Left}}
+		Degraded: int64(len(r.Degraded)) + r.DegradedMore, Log: newLogRow(r)}
 	row.ByDisk = foundOn(r)
-	for _, err := range r.Log.Lost {
-		row.Log.Lost = append(row.Log.Lost, err.Error())
-	}
-	row.LogFixed, row.LogLeft = r.Log.Repaired, r.Log.Left
-	for _, err := range r.Log.Lost {
-		row.LogLost = append(row.LogLost, err.Error())
-	}
+	row.LogFixed, row.LogLeft, row.LogLost = row.Log.Repaired, row.Log.Left, row.Log.Lost
 	for _, err := range r.Errs {
 		row.Errors = append(row.Errors, err.Error())
 	}

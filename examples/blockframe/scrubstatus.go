@@ -60,6 +60,8 @@ type statusRow struct {
 	Lost     int64       `json:"lost"`     // ranges
 	Degraded int64       `json:"degraded"` // versions
 	Errors   []string    `json:"errors,omitempty"`
+	Log      logRow      `json:"log"`
+	Clean    bool        `json:"clean"` // nothing was found, so far
 	ByDisk   []byDiskRow `json:"by_disk,omitempty"`
 	Names    []string    `json:"names,omitempty"` // of degraded versions, the first ones
 
@@ -97,7 +99,8 @@ func statusOf(kind string, p *blockframe.ScrubPass) statusRow {
 	r := &p.ScrubReport
 	row := statusRow{Type: kind, State: "ended", Began: utc(p.Began), Ended: utc(p.Ended), Done: p.Done, Extents: r.Extents, Shards: r.Blobs,
 		Bytes: r.Bytes, Damaged: r.Damaged, Repaired: r.Repaired, Absent: r.Absent, Lost: int64(len(r.Lost)) + r.LostMore,
-		Degraded: int64(len(r.Degraded)) + r.DegradedMore, ByDisk: foundOn(r)}
+		Degraded: int64(len(r.Degraded)) + r.DegradedMore, ByDisk: foundOn(r),
+		Log: newLogRow(r), Clean: r.Clean() && r.LostMore == 0}
 	if p.Ended.IsZero() {
 		row.State, row.left = "under way", p.TimeLeft()
 		row.Left = row.left.Seconds()
@@ -126,11 +129,14 @@ func (r *statusRow) print(a *app) {
 		}
 	}
 	fmt.Fprintf(a.out, "; %s in %s, %s read", plural(r.Shards, "shard", "shards"), plural(r.Extents, "extent", "extents"), human(r.Bytes))
-	if r.Damaged == 0 && r.Absent == 0 && r.Lost == 0 && len(r.Errors) == 0 {
+	if r.Clean {
 		fmt.Fprintln(a.out, "; clean")
 		return
 	}
 	fmt.Fprintf(a.out, "; %d damaged, %d could not be asked for, %s lost\n", r.Damaged, r.Absent, plural(r.Lost, "range", "ranges"))
+	for _, s := range r.Log.text() {
+		fmt.Fprintf(a.out, "  %s\n", s)
+	}
 	for i := range r.ByDisk {
 		if s := r.ByDisk[i].text(); s != "" {
 			fmt.Fprintf(a.out, "  %s\n", s)

@@ -10,8 +10,9 @@ import (
 )
 
 // DrainDisk moves all that a disk holds to others, so that it can be removed. From then
-// on it takes nothing new; what it holds is read as before until it has moved. Of a disk
-// that is absent all is computed from the others.
+// on it takes nothing new, but for what finds no place elsewhere of a put that had begun
+// before: another DrainDisk moves that. What it holds is read as before until it has
+// moved. Of a disk that is absent all is computed from the others.
 //
 // What may go nowhere stays, and makes an error beside the report: ErrTooFew where every
 // other disk has its part of the same data already, ErrNoSpace where those that have not

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -131,7 +132,8 @@ func (d *disk) wrote(n int64) {
 // place chooses backends for the shards of an extent of so many bytes; first says that
 // its stream begins with it. The code of a stream stays as it was chosen at its beginning:
 // when backends fail later, shards that find no place on the others are placed on the
-// failed ones, where they cannot be written, and are missing.
+// failed or absent ones, where they cannot be written, and are missing; if these do not
+// suffice, on those that began to drain.
 func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64, first bool) ([]BackendID, error) {
 	targets := s.targets(ctx, s.opts.Reserve)
 	if err := ctx.Err(); err != nil {
@@ -146,8 +148,11 @@ func (s *Store) place(ctx context.Context, id ExtentID, ref stream, length int64
 	need := (length+int64(ref.code.K)-1)/int64(ref.code.K) + headerSize + 4*trailerSize
 	per := ref.policy.per(ref.code.Shards(), s.registered())
 	places, err := Place(id, ref.code.Shards(), per, need, targets)
-	if err != nil && !first {
-		places, err = Place(id, ref.code.Shards(), per, need, append(targets, s.failed(targets, int64(per)*need)...))
+	for _, draining := range []bool{false, true} {
+		if err != nil && !first {
+			targets = append(targets, s.failed(targets, int64(per)*need, draining)...)
+			places, err = Place(id, ref.code.Shards(), per, need, targets)
+		}
 	}
 	if err == nil {
 		for _, p := range places {
@@ -173,10 +178,12 @@ func (s *Store) targets(ctx context.Context, reserve float64) []Target {
 	return list
 }
 
-// failed returns the backends that are not among targets, each with so much room.
-func (s *Store) failed(targets []Target, room int64) (list []Target) {
-	for id := range s.here() {
-		if !slices.ContainsFunc(targets, func(t Target) bool { return t.ID == id }) {
+// failed returns the backends that are not among targets, absent ones included, each with so
+// much room: those that are draining, or the others.
+func (s *Store) failed(targets []Target, room int64, draining bool) (list []Target) {
+	set := s.set.Load()
+	for _, id := range slices.AppendSeq(slices.Clone(set.absent), maps.Keys(set.here)) {
+		if set.draining[id] == draining && !slices.ContainsFunc(targets, func(t Target) bool { return t.ID == id }) {
 			list = append(list, Target{ID: id, Free: room})
 		}
 	}

@@ -83,11 +83,11 @@ func (k *scrubber) load(ctx context.Context) error {
 			return err
 		}
 		if st.Last != nil {
-			kind.last = st.Last.pass(kind.deep, k.s.opts.Paths)
+			kind.last = st.Last.pass(kind.deep, k.s.set.Load().paths)
 			kind.saved = kind.last.Ended
 		}
 		if st.Now != nil {
-			kind.now, kind.after = st.Now.pass(kind.deep, k.s.opts.Paths), ExtentID(st.Now.After)
+			kind.now, kind.after = st.Now.pass(kind.deep, k.s.set.Load().paths), ExtentID(st.Now.After)
 		}
 	}
 	k.known = true

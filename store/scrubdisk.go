@@ -12,7 +12,7 @@ import (
 // ScrubDisk is what a pass found on one backend.
 type ScrubDisk struct {
 	Backend BackendID
-	Path    string // as Options.Paths has it
+	Path    string // as Options.Paths has it, or Attach was told
 	Blobs   int64  // that should be there
 	Bytes   int64  // read
 	Damaged int64  // shards in which anything was wrong
@@ -24,7 +24,7 @@ type ScrubDisk struct {
 func (c *scrub) disk(id BackendID) *ScrubDisk {
 	at, found := slices.BinarySearchFunc(c.rep.Disks, id, func(d ScrubDisk, id BackendID) int { return bytes.Compare(d.Backend[:], id[:]) })
 	if !found {
-		c.rep.Disks = slices.Insert(c.rep.Disks, at, ScrubDisk{Backend: id, Path: c.s.opts.Paths[id]})
+		c.rep.Disks = slices.Insert(c.rep.Disks, at, ScrubDisk{Backend: id, Path: c.s.path(id)})
 	}
 	return &c.rep.Disks[at]
 }

@@ -74,3 +74,24 @@ func TestRebuildFindsWhatWasCollected(t *testing.T) {
 	_, err = r.st.RemoveDisk(ctx, d.ID, blockframe.RemoveOptions{})
 	require.NoError(t, err)
 }
+
+// Right after such a rebuild a disk can be drained and removed.
+func TestDrainAfterRebuild(t *testing.T) {
+	r := newKeepRig(t, 4)
+	ctx := t.Context()
+	r.history(120)
+	r.trimmed()
+	r.close()
+	loseLogs(t, r.fs, r.opts.Dirs)
+	opts := blockframe.WithFS(r.opts, r.fs)
+	rebuilt(t, opts, blockframe.RebuildOptions{})
+	rebuilt(t, opts, blockframe.RebuildOptions{Accept: true})
+	r.open()
+	_, err := r.st.AddDisk(ctx, "/e0")
+	require.NoError(t, err)
+	d := r.st.Disks(ctx)[3]
+	_, err = r.st.DrainDisk(ctx, d.ID, blockframe.MoveOptions{})
+	require.NoError(t, err)
+	_, err = r.st.RemoveDisk(ctx, d.ID, blockframe.RemoveOptions{})
+	require.NoError(t, err)
+}

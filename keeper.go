@@ -171,18 +171,22 @@ func (s *Store) lacksSnapshot(ctx context.Context) (bool, error) {
 	return err == nil && k.lacks(snaps), err
 }
 
-// secure takes a snapshot if the log begins behind all that are kept.
-func (k *keeper) secure(ctx context.Context) error {
+// secure takes a snapshot if the log begins behind all that are kept. Once there is one, and
+// the store is accepted, nothing is left of streams that a rebuild released.
+func (k *keeper) secure(ctx context.Context, accepted bool) error {
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	if k.s.journal.ReadOnly() != nil || k.s.scratch != nil {
 		return nil
 	}
 	lacks, err := k.s.lacksSnapshot(ctx)
-	if err != nil || !lacks {
+	if err == nil && lacks {
+		err = k.snapshot(ctx)
+	}
+	if err != nil || !accepted {
 		return err
 	}
-	return k.snapshot(ctx)
+	return k.s.eng.DropRest(ctx)
 }
 
 // covered returns the record up to which nothing needs the log any more, given the snapshots.
@@ -276,11 +280,19 @@ func (k *keeper) keep(ctx context.Context, kept store.Kept, write func(io.Writer
 // drop ends what three snapshots make superfluous, and trims the log.
 func (k *keeper) drop(ctx context.Context) error {
 	snaps, segs, err := k.list(ctx)
-	if err != nil || len(snaps) < keepSnapshots {
+	if err != nil {
 		return err
 	}
 	if mark, err := k.s.cat.State(ctx, store.StateRebuilt); err != nil || string(mark) == store.Unaccepted {
 		return err
+	}
+	if !k.lacks(snaps) {
+		if err := k.s.eng.DropRest(ctx); err != nil {
+			return err
+		}
+	}
+	if len(snaps) < keepSnapshots {
+		return nil
 	}
 	upTo := covered(snaps)
 	if err := k.trim(upTo); err != nil {

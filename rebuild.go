@@ -40,8 +40,8 @@ import (
 // count as disks that are absent; one that comes back later is taken in by the next Rebuild.
 //
 // What is adopted goes below lost+found, and never over a name that is there. What is not
-// complete is reported with what is missing. Blobs are not touched, and Collect removes
-// nothing until a Rebuild with Accept. A crash leaves a store as it was, or one that
+// complete is reported with what is missing. Blobs are not touched, but, with Accept,
+// what is left of parts of a log that nothing needs; and Collect removes nothing until then. A crash leaves a store as it was, or one that
 // serves what was restored so far: Rebuild then does the rest, and once more changes
 // nothing. A dry run writes to none of the directories.
 func Rebuild(ctx context.Context, opts Options, how RebuildOptions) (rep RebuildReport, err error) {
@@ -94,8 +94,8 @@ func (s *Store) rebuild(ctx context.Context, o *Options, how RebuildOptions) (re
 	}
 	// A crash before this leaves the snapshot that the log began with, which no record names:
 	// collection leaves that alone until the keeper has taken another one.
-	if err := s.keeper.secure(ctx); err != nil {
-		s.log.Warn("no snapshot of the rebuilt index is kept yet: the store takes one when it is open", "err", err)
+	if err := s.keeper.secure(ctx, how.Accept && rep.Accepted); err != nil {
+		s.log.Warn("what the rebuilt store keeps of its log is not in order yet: it is put so when the store is open", "err", err)
 	}
 	return rep, ctx.Err()
 }

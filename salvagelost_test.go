@@ -17,10 +17,15 @@ import (
 func TestRebuildFindsWhatWasCollected(t *testing.T) {
 	r := newKeepRig(t, 4)
 	ctx := t.Context()
+	r.close()
+	r.opts.Upkeep = blockframe.Upkeep{Off: true}
+	r.open()
 	r.history(120)
+	var uploads []string
 	for _, name := range []string{"gone/a", "gone/b"} {
-		_, err := r.st.Put(ctx, name, bytes.NewReader(content(name[5], 300_000)), blockframe.PutOptions{})
+		o, err := r.st.Put(ctx, name, bytes.NewReader(content(name[5]+140, 300_000)), blockframe.PutOptions{})
 		require.NoError(t, err)
+		uploads = append(uploads, o.Upload.String())
 	}
 	for i := 0; ; i++ { // until a snapshot has the names
 		require.Less(t, i, 200)
@@ -36,6 +41,11 @@ func TestRebuildFindsWhatWasCollected(t *testing.T) {
 	require.NoError(t, r.st.Delete(ctx, "gone/b", blockframe.DeleteOptions{All: true}))
 	_, err := r.st.Collect(ctx, blockframe.CollectOptions{})
 	require.NoError(t, err)
+	names, err := blobs(r.fs, r.opts.Dirs)
+	require.NoError(t, err)
+	for _, name := range names {
+		require.False(t, strings.HasSuffix(name, uploads[0]) || strings.HasSuffix(name, uploads[1]), name)
+	}
 	r.close()
 	loseLogs(t, r.fs, r.opts.Dirs)
 	opts := blockframe.WithFS(r.opts, r.fs)
@@ -67,6 +77,27 @@ func TestRebuildFindsWhatWasCollected(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, rep.Clean(), "%+v", rep)
 	_, err = r.st.AddDisk(ctx, "/e0")
+	require.NoError(t, err)
+	d := r.st.Disks(ctx)[3]
+	_, err = r.st.DrainDisk(ctx, d.ID, blockframe.MoveOptions{})
+	require.NoError(t, err)
+	_, err = r.st.RemoveDisk(ctx, d.ID, blockframe.RemoveOptions{})
+	require.NoError(t, err)
+}
+
+// Right after such a rebuild a disk can be drained and removed.
+func TestDrainAfterRebuild(t *testing.T) {
+	r := newKeepRig(t, 4)
+	ctx := t.Context()
+	r.history(120)
+	r.trimmed()
+	r.close()
+	loseLogs(t, r.fs, r.opts.Dirs)
+	opts := blockframe.WithFS(r.opts, r.fs)
+	rebuilt(t, opts, blockframe.RebuildOptions{})
+	rebuilt(t, opts, blockframe.RebuildOptions{Accept: true})
+	r.open()
+	_, err := r.st.AddDisk(ctx, "/e0")
 	require.NoError(t, err)
 	d := r.st.Disks(ctx)[3]
 	_, err = r.st.DrainDisk(ctx, d.ID, blockframe.MoveOptions{})

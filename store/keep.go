@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +96,48 @@ func (s *Store) Drop(ctx context.Context, id UploadID) error {
 		return fmt.Errorf("drop upload %v: %w", id, err)
 	}
 	return nil
+}
+
+// DropRest removes what there is left of streams that were released: a backend was absent
+// then, a crash came, or a rebuild found too few of their shards. In a store that was rebuilt
+// and not accepted it is refused.
+func (s *Store) DropRest(ctx context.Context) error {
+	err := s.writable()
+	if err == nil {
+		err = s.unaccepted(ctx)
+	}
+	var rest []UploadID
+	if err == nil {
+		rest, err = s.released(ctx)
+	}
+	for _, id := range rest {
+		if err == nil {
+			err = s.dropBlobs(ctx, id)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("drop what is left of kept streams: %w", err)
+	}
+	return nil
+}
+
+// released returns the uploads that look like those of streams which were released. Their ids
+// are next to each other.
+func (s *Store) released(ctx context.Context) (list []UploadID, err error) {
+	after := UploadID{}
+	copy(after[:], keptMark[:])
+	for u, err := range s.cat.Uploads(ctx, after) {
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.HasPrefix(u.ID[:], keptMark[:]) {
+			break
+		}
+		if u.State == UploadCondemned || u.State == UploadDead {
+			list = append(list, u.ID)
+		}
+	}
+	return list, nil
 }
 
 func (s *Store) dropBlobs(ctx context.Context, id UploadID) error {

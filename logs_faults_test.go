@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -30,12 +31,12 @@ func TestFillLogsTwice(t *testing.T) {
 	require.NoError(t, putStep("a", 1, 3000).do(ctx, st, nil))
 	require.NoError(t, st.Close())
 	fsys := durabletest.New(durable.Mem(mem), durabletest.Options{})
-	full, dead := false, false
+	var full, dead atomic.Bool
 	fsys.SetFault(func(op durabletest.Op) *durabletest.Fault {
 		switch {
-		case dead && op.Kind.Changes() && strings.HasPrefix(op.Name, "/d0/log/"):
+		case dead.Load() && op.Kind.Changes() && strings.HasPrefix(op.Name, "/d0/log/"):
 			return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.EIO}
-		case full && op.Kind == durabletest.Create && strings.HasPrefix(op.Name, "/d1/log/"):
+		case full.Load() && op.Kind == durabletest.Create && strings.HasPrefix(op.Name, "/d1/log/"):
 			if _, err := setup.Stat("/d3/log/0000000000000001.log"); err == nil { // after the seal
 				return &durabletest.Fault{Arm: durabletest.Before, Err: syscall.ENOSPC}
 			}
@@ -44,11 +45,12 @@ func TestFillLogsTwice(t *testing.T) {
 	})
 	st, err = blockframe.Open(ctx, blockframe.WithFS(opts, fsys))
 	require.NoError(t, err)
-	full, dead = true, true
+	full.Store(true)
+	dead.Store(true)
 	err = putStep("b", 2, 3000).do(ctx, st, nil) // d0 leaves the set
 	require.NoError(t, err)
 	require.Error(t, blockframe.FillLogs(st))
-	full = false
+	full.Store(false)
 	require.NoError(t, blockframe.FillLogs(st))
 	require.Equal(t, 3, logs(st))
 	require.NoError(t, putStep("c", 3, 3000).do(ctx, st, nil))

@@ -50,7 +50,7 @@ func TestHedgedReads(t *testing.T) {
 	for name, before := range map[string]int{"from the beginning": 0, "later": 100} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, 6, uncached(4, 2, 2*miB))
+				r := newRig(t, 6, uncached(4, 2, miB)) // ten extents: each backend has data of one
 				data := content(1, 9*miB+5)
 				o := r.put("x", data)
 				rd := r.open(o)

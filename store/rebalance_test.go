@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,10 +159,10 @@ func TestRebalanceDiskFillsUp(t *testing.T) {
 		}
 		fresh := r.attach()
 		r.sized(64 * miB)
-		n := 0
+		var n atomic.Int64
 		fresh.SetFault(func(op mem.Op) *mem.Fault {
 			if op.Kind == mem.Write {
-				if n++; n > 40 {
+				if n.Add(1) > 40 {
 					return &mem.Fault{Arm: mem.Before, Err: store.ErrNoSpace}
 				}
 			}
